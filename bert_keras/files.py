@@ -1,0 +1,118 @@
+"""Files that are either whole or absent.
+
+Everything is written to a temporary name beside its place, synced to the disk, and renamed:
+a reader, or a process that starts after a crash, never meets half a file.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from bert_keras.errors import InputError
+
+PathLike = str | os.PathLike[str]
+
+
+def write_bytes(path: PathLike, data: bytes) -> None:
+    """Writes `data` to `path` in one step that a crash cannot split."""
+    path = pathlib.Path(path)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        pathlib.Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def write_text(path: PathLike, text: str) -> None:
+    """Writes `text` as UTF-8 with its line ends as they are; whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: PathLike, value: Any) -> None:
+    """Writes `value` as indented JSON that people can read and `diff` can compare."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: PathLike) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        InputError: the file is missing, not UTF-8 or not JSON; names the file and the line.
+    """
+    path = pathlib.Path(path)
+    try:
+        return json.loads(path.read_bytes().decode("utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; a JSON file was expected here.") from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: byte {error.start} is not UTF-8; expected a JSON text in UTF-8."
+        ) from None
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path}, line {error.lineno}: not JSON ({error.msg}); mend or replace the file."
+        ) from None
+    except RecursionError:
+        raise InputError(f"{path}: nested too deeply to be a configuration file.") from None
+
+
+@contextlib.contextmanager
+def new_directory(path: PathLike) -> Iterator[pathlib.Path]:
+    """Yields a temporary directory that becomes `path` once the block has succeeded.
+
+    The temporary one lies beside `path`, under a name that starts with a dot, so that the
+    rename stays on one file system and no server takes it for a model version. On failure it
+    is removed.
+
+    Raises:
+        InputError: `path` exists already.
+    """
+    path = pathlib.Path(path)
+    if path.exists():
+        raise InputError(f"{path} exists already; remove it or choose another place.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    os.chmod(temporary, 0o777 & ~_umask())
+    try:
+        yield temporary
+        for folder, _, names in os.walk(temporary):
+            for name in names:
+                _sync(os.path.join(folder, name), os.O_RDONLY)
+            sync_directory(folder)
+        os.rename(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: PathLike) -> None:
+    """Makes the names in a directory durable (a rename is only safe after this)."""
+    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: PathLike, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    # The mask can only be read by setting it; mkstemp and mkdtemp ignore it.
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
