@@ -1,1 +1,1 @@
-"""The commands. Each file is one: flags, one call into the library, one line on what was written."""
+"""The commands: a file each, with its flags, one library call and a line on what was written."""
