@@ -40,7 +40,7 @@ KEYS_WITHOUT_EFFECT = frozenset(
     _name_or_path architectures bos_token_id directionality dtype eos_token_id
     finetuning_task gradient_checkpointing id2label label2id model_type num_labels
     output_past pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers
-    pooler_size_per_head pooler_type problem_type return_dict task_specific_params
+    pooler_size_per_head pooler_type problem_type return_dict sep_token_id task_specific_params
     tokenizer_class torch_dtype transformers_version use_cache use_return_dict
     """.split()
 )
@@ -56,7 +56,6 @@ KEYS_WITH_ONE_VALUE: dict[str, Any] = {
     "output_hidden_states": False,
     "position_embedding_type": "absolute",
     "pruned_heads": {},
-    "sep_token_id": None,
     "tie_encoder_decoder": False,
     "tie_word_embeddings": True,
     "torchscript": False,

@@ -1,0 +1,139 @@
+"""Multi-head self-attention, the only place in BERT where tokens meet."""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from bert_keras.dropout import Dropout
+
+# Added in float32 to the score of a key that may not be seen: its softmax is exactly 0, and
+# a row in which nothing may be seen becomes uniform instead of NaN.
+UNSEEN = -1e9
+
+
+class SelfAttention(keras.layers.Layer):
+    """Lets every token read every real token of its own sequence.
+
+        Attention(Q, K, V) = softmax(Q Kᵀ / √H) V,  N times side by side, then merged
+
+    Vaswani et al., 2017, section 3.2: https://arxiv.org/abs/1706.03762
+
+    Shapes: B batch, T tokens, D hidden size, N heads, H = D // N, R rows carried (B * T, or
+    the real tokens alone). The four products work on rows of one [R, D] matrix, because
+    TensorFlow fuses a product with its bias (and GELU) in two dimensions only; the tokens
+    meet on the [B, T] grid.
+
+    Args:
+        num_heads: N; must divide D.
+        dropout: rate on the attention probabilities.
+        initializer_range: standard deviation of the four kernels at the start.
+        lora_rank: rank of the low-rank update of the four kernels (Hu et al., 2021,
+            section 4.1: https://arxiv.org/abs/2106.09685); 0 for none.
+
+    Call arguments:
+        x: float [R, D].
+        attention_mask: bool [B, 1 or T, T]; True where the query may see the key.
+        grid_to_row: int [B * T] or None. Where x carries real tokens alone: the row of each
+            grid cell (any row for padding, which no query sees).
+        row_to_grid: int [R] or None. The grid cell of each row.
+        head_gate: float [N] or [B, N] or None; multiplies each head's output.
+
+    Returns:
+        A dict: `output` float [R, D], `attention_scores` float32 [B, N, T, T] (the
+        probabilities, before dropout), and `queries`, `keys`, `values` [B, N, T, H]. Rows of
+        padded tokens are computed but mean nothing.
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        *,
+        dropout: float = 0.1,
+        initializer_range: float = 0.02,
+        lora_rank: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.initializer_range = initializer_range
+        self.lora_rank = lora_rank
+
+    def build(self, x_shape: Any, *others: Any, **named: Any) -> None:
+        hidden_size = x_shape[-1]
+        if hidden_size % self.num_heads:
+            raise ValueError(
+                "`num_heads` must divide the last axis of `x`. Received "
+                f"num_heads={self.num_heads}, x of shape {tuple(x_shape)}."
+            )
+        self.head_size = hidden_size // self.num_heads
+        self.query = self._dense(hidden_size, "query")
+        self.key = self._dense(hidden_size, "key")
+        self.value = self._dense(hidden_size, "value")
+        self.merge = self._dense(hidden_size, "merge")
+        self.drop = Dropout(self.dropout, dtype=self.dtype_policy, name="drop")
+        self.built = True
+
+    def call(
+        self,
+        x: Any,
+        attention_mask: Any,
+        grid_to_row: Any = None,
+        row_to_grid: Any = None,
+        head_gate: Any = None,
+        training: bool | None = None,
+    ) -> dict[str, Any]:
+        grid = ops.shape(attention_mask)[0], ops.shape(attention_mask)[-1]  # B, T
+        scale = ops.cast(1 / math.sqrt(self.head_size), self.compute_dtype)
+        q = self._heads(self.query(x) * scale, grid, grid_to_row)  # [B, N, T, H]
+        k = self._heads(self.key(x), grid, grid_to_row)  # [B, N, T, H]
+        v = self._heads(self.value(x), grid, grid_to_row)  # [B, N, T, H]
+
+        scores = ops.matmul(q, ops.transpose(k, (0, 1, 3, 2)))  # [B, N, T, T]
+        unseen = ops.where(attention_mask[:, None], 0.0, UNSEEN)  # [B, 1, 1 or T, T]
+        probs = ops.softmax(ops.cast(scores, "float32") + ops.cast(unseen, "float32"))
+        kept = self.drop(ops.cast(probs, self.compute_dtype), training=training)
+
+        mixed = ops.matmul(kept, v)  # [B, N, T, H]
+        if head_gate is not None:
+            gate = ops.reshape(ops.cast(head_gate, mixed.dtype), (-1, self.num_heads, 1, 1))
+            mixed = mixed * gate
+        mixed = ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (-1, x.shape[-1]))  # [B * T, D]
+        if row_to_grid is not None:
+            mixed = ops.take(mixed, row_to_grid, axis=0)  # [R, D]
+        return {
+            "output": self.merge(mixed),
+            "attention_scores": probs,
+            "queries": q,
+            "keys": k,
+            "values": v,
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "dropout": self.dropout,
+            "initializer_range": self.initializer_range,
+            "lora_rank": self.lora_rank,
+        }
+
+    def _heads(self, x: Any, grid: tuple[Any, Any], grid_to_row: Any) -> Any:
+        """Lays rows [R, D] out as heads [B, N, T, H]."""
+        if grid_to_row is not None:
+            x = ops.take(x, grid_to_row, axis=0)  # [B * T, D]
+        x = ops.reshape(x, (*grid, self.num_heads, self.head_size))
+        return ops.transpose(x, (0, 2, 1, 3))
+
+    def _dense(self, units: int, name: str) -> keras.layers.Dense:
+        layer = keras.layers.Dense(
+            units,
+            kernel_initializer=keras.initializers.TruncatedNormal(stddev=self.initializer_range),
+            lora_rank=self.lora_rank or None,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+        layer.build((None, units))
+        return layer

@@ -1,0 +1,187 @@
+"""BERT's body: embeddings, L transformer blocks, and the pooled [CLS]."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+from bert_keras.config import BertConfig
+from bert_keras.embeddings import BertEmbeddings
+from bert_keras.taps import NO_TAPS, Taps
+from bert_keras.transformer import TransformerBlock
+
+
+class BertEncoder(keras.layers.Layer):
+    """The encoder of BERT.
+
+    Devlin et al., 2019, section 3: https://arxiv.org/abs/1810.04805
+
+    Shapes: B batch, T tokens, D hidden size, N heads, H head size, F intermediate size,
+    L layers. Inside, tokens are rows of one [R, D] matrix; R is B * T, or with `unpad` the
+    number of real tokens, so that cost follows the real tokens and not the padding.
+
+    Args:
+        config: the numbers, a BertConfig or its dict.
+        unpad: carry real tokens alone. Exact for them; rows of padding come out as zeros.
+            Needs shapes that depend on data: TensorFlow only.
+        left_to_right: let a token see itself and those before it, the LTR model of Devlin
+            et al., section 5.1.
+        lora_rank: rank of the low-rank updates of all kernels in the blocks; 0 for none.
+
+    Call arguments:
+        inputs: dict of int [B, T]: `token_ids`, `segment_ids` (all 0 if absent),
+            `padding_mask` (nonzero where a token is real; all real if absent).
+        taps: None, or a Taps: gates that go in, and inner tensors that come out.
+
+    Returns:
+        A dict: `sequence_output` [B, T, D], `pooled_output` [B, D], and what the taps ask for.
+    """
+
+    def __init__(
+        self,
+        config: BertConfig | Mapping[str, Any],
+        *,
+        unpad: bool = False,
+        left_to_right: bool = False,
+        lora_rank: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(config, BertConfig):
+            config = BertConfig.from_dict(config)
+        if unpad and keras.backend.backend() != "tensorflow":
+            raise ValueError(
+                "`unpad=True` needs the TensorFlow backend, whose shapes may depend on data. "
+                f"Received backend={keras.backend.backend()!r}; build with unpad=False."
+            )
+        self.config = config
+        self.unpad = unpad
+        self.left_to_right = left_to_right
+        self.lora_rank = lora_rank
+
+        self.embeddings = BertEmbeddings(
+            config.vocab_size,
+            config.hidden_size,
+            max_position_embeddings=config.max_position_embeddings,
+            type_vocab_size=config.type_vocab_size,
+            embedding_size=config.embedding_size,
+            layer_norm_eps=config.layer_norm_eps,
+            dropout=config.hidden_dropout_prob,
+            initializer_range=config.initializer_range,
+            dtype=self.dtype_policy,
+            name="embeddings",
+        )
+        self.blocks = [
+            TransformerBlock(
+                config.num_attention_heads,
+                config.intermediate_size,
+                activation=config.hidden_act,
+                dropout=config.hidden_dropout_prob,
+                attention_dropout=config.attention_probs_dropout_prob,
+                layer_norm_eps=config.layer_norm_eps,
+                initializer_range=config.initializer_range,
+                lora_rank=lora_rank,
+                dtype=self.dtype_policy,
+                name=f"block_{index}",
+            )
+            for index in range(config.num_hidden_layers)
+        ]
+        self.pooler = keras.layers.Dense(
+            config.hidden_size,
+            activation="tanh",
+            kernel_initializer=keras.initializers.TruncatedNormal(stddev=config.initializer_range),
+            dtype=self.dtype_policy,
+            name="pooler",
+        )
+
+    def build(self, inputs_shape: Any = None) -> None:
+        self.embeddings.build()
+        for block in self.blocks:
+            block.build((None, self.config.hidden_size))
+        self.pooler.build((None, self.config.hidden_size))
+        self.built = True
+
+    def call(
+        self,
+        inputs: Mapping[str, Any],
+        taps: Taps | None = None,
+        training: bool | None = None,
+    ) -> dict[str, Any]:
+        taps = taps or NO_TAPS
+        token_ids = inputs["token_ids"]
+        grid = ops.shape(token_ids)  # B, T
+        padding_mask = inputs.get("padding_mask")
+        real = ops.ones(grid, "bool") if padding_mask is None else ops.cast(padding_mask, "bool")
+        attention_mask = self._attention_mask(real, grid)  # [B, 1 or T, T]
+        grid_to_row, row_to_grid = self._unpadded(real) if self.unpad else (None, None)
+
+        def rows(x: Any) -> Any:
+            x = ops.reshape(x, (-1,))  # [B * T]
+            return x if row_to_grid is None else ops.take(x, row_to_grid, axis=0)  # [R]
+
+        def on_grid(x: Any) -> Any:
+            if row_to_grid is not None:
+                x = ops.take(x, grid_to_row, axis=0) * ops.cast(ops.reshape(real, (-1, 1)), x.dtype)
+            return ops.reshape(x, (*grid, self.config.hidden_size))  # [B, T, D]
+
+        segment_ids = inputs.get("segment_ids")
+        if segment_ids is None:
+            segment_ids = ops.zeros_like(token_ids)
+        position_ids = ops.broadcast_to(ops.arange(grid[1], dtype="int32")[None], grid)
+        x = self.embeddings(
+            rows(token_ids), rows(segment_ids), rows(position_ids), training=training
+        )  # [R, D]
+
+        seen: dict[str, list[Any]] = {name: [] for name in taps.outputs}
+        if "hidden_states" in seen:
+            seen["hidden_states"].append(on_grid(x))
+        for index, block in enumerate(self.blocks):
+            inside = block(
+                x,
+                attention_mask,
+                grid_to_row,
+                row_to_grid,
+                taps.head_gate(index),
+                taps.ffn_gate(index),
+                training=training,
+            )
+            x = inside["output"]
+            for name in seen:
+                seen[name].append(on_grid(x) if name == "hidden_states" else inside[name])
+
+        # [CLS] is the first token of every sequence: the grid cells 0, T, 2 T, ...
+        first = ops.arange(grid[0], dtype="int32") * grid[1]
+        first = first if grid_to_row is None else ops.take(grid_to_row, first, axis=0)
+        pooled = self.pooler(ops.take(x, first, axis=0))  # [B, D]
+        return {
+            "sequence_output": on_grid(x),
+            "pooled_output": pooled,
+            **{name: tuple(tensors) for name, tensors in seen.items()},
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "config": self.config.to_dict(),
+            "unpad": self.unpad,
+            "left_to_right": self.left_to_right,
+            "lora_rank": self.lora_rank,
+        }
+
+    def _attention_mask(self, real: Any, grid: Any) -> Any:
+        """Returns bool [B, 1, T], or [B, T, T] from left to right: what each query may see."""
+        mask = real[:, None, :]
+        if self.left_to_right:
+            positions = ops.arange(grid[1])
+            mask = ops.logical_and(mask, positions[:, None] >= positions[None, :])
+        return mask
+
+    def _unpadded(self, real: Any) -> tuple[Any, Any]:
+        """Returns the row of each grid cell, int [B * T], and the cell of each row, int [R]."""
+        real = ops.reshape(real, (-1,))
+        count = ops.cumsum(ops.cast(real, "int32"))
+        # Padding borrows the row of the real token before it; no query may see it as a key.
+        grid_to_row = ops.maximum(count - 1, 0)
+        (row_to_grid,) = ops.nonzero(real)
+        return grid_to_row, ops.cast(row_to_grid, "int32")

@@ -1,0 +1,71 @@
+"""The losses of the tasks, one number an example.
+
+Each takes labels and float32 logits and returns float32 [B]; the caller averages, weighted
+where it must. So a sum over two half batches is the sum over the whole batch, which is what
+gradient accumulation and padded evaluation batches need.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+def classification_loss(labels: Any, logits: Any, class_weights: Any = None) -> Any:
+    """Cross-entropy of one class out of C.
+
+    Args:
+        labels: int [B].
+        logits: float [B, C].
+        class_weights: float [C] or None; multiplies the loss of an example of each class.
+
+    Returns:
+        float32 [B].
+    """
+    loss = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    if class_weights is not None:
+        loss = loss * ops.take(ops.convert_to_tensor(class_weights, "float32"), labels, axis=0)
+    return loss
+
+
+def multi_label_loss(labels: Any, logits: Any, class_weights: Any = None) -> Any:
+    """Mean over C of the binary cross-entropies of classes that may hold together.
+
+    Args:
+        labels: 0 or 1, [B, C].
+        logits: float [B, C].
+        class_weights: float [C] or None; multiplies each class's term.
+
+    Returns:
+        float32 [B].
+    """
+    labels = ops.cast(labels, "float32")
+    # max(z, 0) - z y + log(1 + exp(-|z|)): no overflow for any z.
+    loss = ops.relu(logits) - logits * labels + ops.log1p(ops.exp(-ops.abs(logits)))
+    if class_weights is not None:
+        loss = loss * ops.convert_to_tensor(class_weights, "float32")
+    return ops.mean(loss, axis=-1)
+
+
+def regression_loss(labels: Any, logits: Any, class_weights: Any = None) -> Any:
+    """Squared error.
+
+    Args:
+        labels: float [B].
+        logits: float [B, 1].
+        class_weights: must be None: a number has no class.
+
+    Returns:
+        float32 [B].
+    """
+    if class_weights is not None:
+        raise ValueError("`class_weights` must be None for a regression.")
+    return ops.square(logits[:, 0] - ops.cast(labels, "float32"))
+
+
+# By the `problem_type` of Hugging Face's config.json.
+PROBLEM_LOSSES = {
+    "single_label_classification": classification_loss,
+    "multi_label_classification": multi_label_loss,
+    "regression": regression_loss,
+}

@@ -1,0 +1,224 @@
+"""Encoder and head as one keras.Model, for every use of BERT in the paper.
+
+Each network is built at once: all its weights exist after the constructor. Inputs are a dict
+of `token_ids`, `segment_ids`, `padding_mask`, int [B, T]; outputs are a dict by name, and all
+logits are float32. `taps` go to the encoder, and what they ask for is added to the outputs.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+from bert_keras.config import BertConfig
+from bert_keras.encoder import BertEncoder
+from bert_keras.heads import LinearHead, MaskedLMHead, NextSentenceHead
+
+
+class EncoderModel(keras.Model):
+    """The encoder alone, and what all networks share.
+
+    Args:
+        config: a BertConfig, or its dict.
+        unpad, left_to_right, lora_rank: see BertEncoder.
+        dtype: "float32", "mixed_bfloat16" or "bfloat16".
+
+    Returns:
+        `sequence_output` [B, T, D] and `pooled_output` [B, D].
+    """
+
+    def __init__(
+        self,
+        config: BertConfig | Mapping[str, Any],
+        *,
+        unpad: bool = False,
+        left_to_right: bool = False,
+        lora_rank: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.config = config if isinstance(config, BertConfig) else BertConfig.from_dict(config)
+        self.encoder = BertEncoder(
+            self.config,
+            unpad=unpad,
+            left_to_right=left_to_right,
+            lora_rank=lora_rank,
+            dtype=self.dtype_policy,
+            name="encoder",
+        )
+        self.encoder.build()
+        if lora_rank:
+            self._train_lora_alone()
+        self.build_heads()
+        self.built = True
+
+    def build_heads(self) -> None:
+        """Makes what stands on the encoder; nothing here."""
+
+    def call(self, inputs: Any, taps: Any = None, training: bool | None = None) -> dict[str, Any]:
+        return self.encoder(inputs, taps=taps, training=training)
+
+    def build(self, inputs_shape: Any = None) -> None:
+        """Does nothing: the constructor has made every weight."""
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "config": self.config.to_dict(),
+            "unpad": self.encoder.unpad,
+            "left_to_right": self.encoder.left_to_right,
+            "lora_rank": self.encoder.lora_rank,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+        }
+
+    def merge_lora(self) -> None:
+        """Adds each low-rank update to its kernel and sets it to zero: same outputs."""
+        for layer in self.encoder._flatten_layers():
+            if isinstance(layer, keras.layers.Dense) and layer.lora_enabled:
+                layer._kernel.assign(layer.kernel)
+                layer.lora_kernel_b.assign(ops.zeros_like(layer.lora_kernel_b))
+
+    def _train_lora_alone(self) -> None:
+        """Freezes the encoder but for the low-rank updates."""
+        for layer in self.encoder._flatten_layers():
+            for variable in layer._trainable_variables:
+                variable.trainable = "lora" in variable.name
+
+    def _linear_head(self, num_outputs: int, name: str) -> LinearHead:
+        config = self.config
+        dropout = config.classifier_dropout
+        head = LinearHead(
+            num_outputs,
+            dropout=config.hidden_dropout_prob if dropout is None else dropout,
+            initializer_range=config.initializer_range,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+        head.build((None, config.hidden_size))
+        return head
+
+    def _encode(self, inputs: Any, taps: Any, training: bool | None) -> tuple[Any, Any, dict]:
+        """Returns `sequence_output`, `pooled_output`, and what the taps asked for."""
+        seen = self.encoder(inputs, taps=taps, training=training)
+        return seen.pop("sequence_output"), seen.pop("pooled_output"), seen
+
+
+class _Labelled(EncoderModel):
+    """A network whose head has one output a label."""
+
+    def __init__(
+        self, config: BertConfig | Mapping[str, Any], num_labels: int, **kwargs: Any
+    ) -> None:
+        if num_labels < 1:
+            raise ValueError(f"`num_labels` must be at least 1. Received num_labels={num_labels}.")
+        self._num_labels = num_labels
+        super().__init__(config, **kwargs)
+
+    @property
+    def num_labels(self) -> int:
+        return self._num_labels
+
+    def build_heads(self) -> None:
+        self.head = self._linear_head(self.num_labels, "classifier")
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "num_labels": self.num_labels}
+
+
+class Classifier(_Labelled):
+    """Classes, several labels at once, or a number (num_labels=1), from the pooled [CLS].
+
+    Returns:
+        `logits` [B, num_labels].
+    """
+
+    def call(self, inputs: Any, taps: Any = None, training: bool | None = None) -> dict[str, Any]:
+        _, pooled, seen = self._encode(inputs, taps, training)
+        return {"logits": self.head(pooled, training=training), **seen}
+
+
+class TokenTagger(_Labelled):
+    """A tag for every token.
+
+    Returns:
+        `logits` [B, T, num_labels].
+    """
+
+    def call(self, inputs: Any, taps: Any = None, training: bool | None = None) -> dict[str, Any]:
+        sequence, _, seen = self._encode(inputs, taps, training)
+        return {"logits": self.head(sequence, training=training), **seen}
+
+
+class SpanPredictor(EncoderModel):
+    """Where the answer starts and where it ends, as in SQuAD.
+
+    Returns:
+        `start_logits` and `end_logits` [B, T].
+    """
+
+    def build_heads(self) -> None:
+        self.head = self._linear_head(2, "span")
+
+    def call(self, inputs: Any, taps: Any = None, training: bool | None = None) -> dict[str, Any]:
+        sequence, _, seen = self._encode(inputs, taps, training)
+        logits = self.head(sequence, training=training)  # [B, T, 2]
+        return {"start_logits": logits[..., 0], "end_logits": logits[..., 1], **seen}
+
+
+class MultipleChoice(EncoderModel):
+    """Which of C continuations is right, as in SWAG; inputs are int [B, C, T].
+
+    Returns:
+        `logits` [B, C].
+    """
+
+    def build_heads(self) -> None:
+        self.head = self._linear_head(1, "choice")
+
+    def call(self, inputs: Any, taps: Any = None, training: bool | None = None) -> dict[str, Any]:
+        batch, choices, tokens = ops.shape(inputs["token_ids"])
+        flat = {name: ops.reshape(x, (-1, tokens)) for name, x in inputs.items()}  # [B * C, T]
+        _, pooled, seen = self._encode(flat, taps, training)
+        scores = self.head(pooled, training=training)  # [B * C, 1]
+        return {"logits": ops.reshape(scores, (batch, choices)), **seen}
+
+
+class Pretrainer(EncoderModel):
+    """Masked language model and next sentence prediction over one encoder.
+
+    Inputs hold `masked_positions` int [B, P] besides the usual three.
+
+    Returns:
+        `masked_lm_logits` [B, P, V] and `next_sentence_logits` [B, 2].
+    """
+
+    def build_heads(self) -> None:
+        config = self.config
+        self.masked_lm = MaskedLMHead(
+            config.vocab_size,
+            config.embedding_size or config.hidden_size,
+            activation=config.hidden_act,
+            layer_norm_eps=config.layer_norm_eps,
+            initializer_range=config.initializer_range,
+            dtype=self.dtype_policy,
+            name="masked_lm",
+        )
+        self.masked_lm.build((None, None, config.hidden_size))
+        self.next_sentence = NextSentenceHead(
+            initializer_range=config.initializer_range,
+            dtype=self.dtype_policy,
+            name="next_sentence",
+        )
+        self.next_sentence.build((None, config.hidden_size))
+
+    def call(self, inputs: Any, taps: Any = None, training: bool | None = None) -> dict[str, Any]:
+        inputs = dict(inputs)
+        positions = inputs.pop("masked_positions")
+        sequence, pooled, seen = self._encode(inputs, taps, training)
+        table = self.encoder.embeddings.token_embedding
+        return {
+            "masked_lm_logits": self.masked_lm(sequence, positions, table),
+            "next_sentence_logits": self.next_sentence(pooled),
+            **seen,
+        }
