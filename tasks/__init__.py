@@ -1,7 +1,12 @@
 """What a data set is: one short file each. `TASKS` is the table of all."""
 
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from bert_keras.errors import InputError
 from tasks.glue import MRPC, RTE, SST2, STSB, WNLI, CoLA
+from tasks.metrics import check as check_metrics
 from tasks.task import Example, Task
 from tasks.text_classification import TextClassification
 
@@ -15,7 +20,7 @@ TASKS: dict[str, type[Task]] = {
     "text_classification": TextClassification,
 }
 
-__all__ = ["TASKS", "Example", "Task", "task_class"]
+__all__ = ["TASKS", "Example", "Task", "make_task", "task_class"]
 
 
 def task_class(name: str) -> type[Task]:
@@ -28,6 +33,39 @@ def task_class(name: str) -> type[Task]:
     if _plain(name) not in plain:
         raise InputError(f"--task_name={name}: no such task; expected one of {', '.join(TASKS)}")
     return plain[_plain(name)]
+
+
+def make_task(
+    name: str,
+    data_dir: str | pathlib.Path | None = None,
+    *,
+    files: Mapping[str, str | pathlib.Path | None] | None = None,
+    metrics: Sequence[str] = (),
+    **options: Any,
+) -> Task:
+    """The task called `name` over its files.
+
+    Args:
+        name: see `task_class`.
+        data_dir, files: see `Task`.
+        metrics: instead of the task's official ones.
+        options: columns, labels and problem type, see `TextClassification`; the other tasks know
+            theirs, and take none but empty ones.
+
+    Raises:
+        InputError: an unknown task or metric, no such folder, or an option that is not the task's.
+    """
+    kind = task_class(name)
+    files = {split: path for split, path in (files or {}).items() if path}
+    if kind is TextClassification:
+        return TextClassification(data_dir, files=files, metrics=metrics, **options)
+    for option, value in options.items():
+        if value:
+            raise InputError(f"--{option} is for text_classification; {kind.name} knows its own")
+    task = kind(data_dir, files=files)
+    if metrics:
+        task.metrics = check_metrics(metrics, task.problem_type, task.num_outputs)
+    return task
 
 
 def _plain(name: str) -> str:

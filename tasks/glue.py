@@ -1,6 +1,6 @@
 """Tasks of GLUE, read from its own files.
 
-Wang et al., 2018: https://arxiv.org/abs/1804.07461. Files are tab-separated without quoting: a
+Wang et al., 2018: https://arxiv.org/abs/1804.07461. Files are tab-separated (`|` below) without quoting: a
 quotation mark is a character. `test.tsv` has an `index` column and no labels.
 """
 
@@ -72,7 +72,7 @@ class GlueTask(Task):
 class SST2(GlueTask):
     """Stanford Sentiment Treebank: is a phrase of a film review positive?
 
-    "it 's a charming and often affecting journey . \\t 1"
+    "it 's a charming and often affecting journey . | 1"
     """
 
     name = "sst-2"
@@ -82,7 +82,8 @@ class SST2(GlueTask):
 class CoLA(GlueTask):
     """Corpus of Linguistic Acceptability: is the sentence English?
 
-    No header: source, label, the author's mark, sentence. "gj04 \\t 0 \\t * \\t They drank the pub."
+    No header: source, label, the author's mark, sentence.
+    "gj04 | 0 | * | They drank the pub."
     """
 
     name = "cola"
@@ -100,7 +101,7 @@ class CoLA(GlueTask):
 class STSB(GlueTask):
     """Semantic Textual Similarity Benchmark: how alike are two sentences, 0 to 5?
 
-    "... A plane is taking off. \\t An air plane is taking off. \\t 5.000"
+    "... A plane is taking off. | An air plane is taking off. | 5.000"
     """
 
     name = "sts-b"
@@ -123,7 +124,7 @@ class STSB(GlueTask):
 class MRPC(GlueTask):
     """Microsoft Research Paraphrase Corpus: do two sentences of news say the same?
 
-    "Quality \\t #1 ID \\t #2 ID \\t #1 String \\t #2 String". Read from GLUE's train.tsv and dev.tsv,
+    "Quality | #1 ID | #2 ID | #1 String | #2 String". Read from GLUE's train.tsv and dev.tsv,
     or from Microsoft's msr_paraphrase_train.txt and msr_paraphrase_test.txt: with GLUE's
     dev_ids.tsv beside them the pairs that it names are taken out of train as dev, without it the
     (labelled) test file is dev.
@@ -154,7 +155,7 @@ class MRPC(GlueTask):
 class RTE(GlueTask):
     """Recognizing Textual Entailment: does the second sentence follow from the first?
 
-    "index \\t sentence1 \\t sentence2 \\t label", the label "entailment" or "not_entailment".
+    "index | sentence1 | sentence2 | label", the label "entailment" or "not_entailment".
     """
 
     name = "rte"
@@ -166,8 +167,8 @@ class RTE(GlueTask):
 class WNLI(GlueTask):
     """Winograd Schema Challenge as entailment: is the pronoun filled in rightly?
 
-    "I stuck a pin through a carrot. When I pulled the pin out, it had a hole. \\t The carrot had a
-    hole. \\t 1". Dev contradicts train by design: the majority class is the score to know.
+    "I stuck a pin through a carrot. When I pulled the pin out, it had a hole. | The carrot had a
+    hole. | 1". Dev contradicts train by design: the majority class is the score to know.
     """
 
     name = "wnli"

@@ -61,6 +61,7 @@ def pearson_spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
 
 
 def mean_squared_error(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Mean of the squared differences."""
     return float(sklearn_metrics.mean_squared_error(labels, predictions))
 
 

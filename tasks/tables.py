@@ -6,7 +6,7 @@
 | .csv         | first record    | RFC 4180: "a, b" and doubled quotation marks        |
 | .jsonl .json | keys of objects | JSON, one object a line                             |
 
-Files are UTF-8, with or without a byte order mark; lines end in \\n or \\r\\n.
+Files are UTF-8, with or without a byte order mark; lines end in LF or CR LF.
 Every complaint names the file and the line.
 """
 
@@ -75,7 +75,9 @@ def read_text(path: pathlib.Path) -> str:
         ) from None
 
 
-def read_table(path: str | pathlib.Path, *, header: bool = True, columns: int | None = None) -> Table:
+def read_table(
+    path: str | pathlib.Path, *, header: bool = True, columns: int | None = None
+) -> Table:
     """Reads one file; the suffix decides the format.
 
     Args:
@@ -94,7 +96,9 @@ def read_table(path: str | pathlib.Path, *, header: bool = True, columns: int | 
     reader = readers.get(path.suffix.lower())
     if reader is None:
         expected = " ".join(SUFFIXES)
-        raise InputError(f"{path}: unknown kind of file {path.suffix!r}; expected one of {expected}")
+        raise InputError(
+            f"{path}: unknown kind of file {path.suffix!r}; expected one of {expected}"
+        )
     text = read_text(path)
     if reader is _read_jsonl:
         return _read_jsonl(path, text)

@@ -7,6 +7,7 @@ turns their labels into what the loss takes, `score` gives the official metrics,
 
 import abc
 import dataclasses
+import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -130,17 +131,31 @@ class Task(abc.ABC):
             "metrics": list(self.metrics),
         }
 
-    def adopt(self, labels: Sequence[str] | None, task: Mapping[str, Any]) -> None:
-        """Takes over what a fine-tuned model says of itself before a file is read.
+    def adopt(self, labels: Sequence[str] | None, task: Mapping[str, Any], where: str) -> None:
+        """Takes over what a fine-tuned model says of itself, before a file is read.
+
+        A model whose config.json has no label names ("LABEL_0") gets those of the task.
+
+        Args:
+            labels: the model's, by output.
+            task: its task.json, with `problem_type`.
+            where: what errors call the model.
 
         Raises:
-            InputError: the model was made for other labels.
+            InputError: the model was made for another kind of problem, or for other labels.
         """
-        del task
-        if self.problem_type != REGRESSION and list(labels or ()) != list(self.labels):
+        if task["problem_type"] != self.problem_type:
             raise InputError(
-                f"the model's labels are {list(labels or ())}, those of {self.name} are "
-                f"{list(self.labels)}; give the model of this task"
+                f"{where}: the model does {task['problem_type']}, {self.name} is "
+                f"{self.problem_type}; give the model of this task"
+            )
+        theirs = [label.lower() for label in labels or ()]
+        unnamed = [f"label_{k}" for k in range(len(self.labels))]
+        ours = [label.lower() for label in self.labels]
+        if self.problem_type != REGRESSION and theirs not in (ours, unnamed):
+            raise InputError(
+                f"{where}: the model's labels are {', '.join(labels or ())}, those of "
+                f"{self.name} {', '.join(self.labels)}; give the model of this task"
             )
 
 
@@ -191,8 +206,6 @@ def prediction_table(task: Task, examples: Sequence[Example], logits: np.ndarray
     For several labels the second column, `labels`, is a JSON list; for regression it is `score`
     and the last.
     """
-    import json
-
     decided = decide(logits, task.problem_type)
     if task.problem_type == REGRESSION:
         lines = ["id\tscore"]

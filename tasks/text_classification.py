@@ -121,7 +121,7 @@ class TextClassification(Task):
             "label_separator": self._separator,
         }
 
-    def adopt(self, labels: Sequence[str] | None, task: Mapping[str, Any]) -> None:
+    def adopt(self, labels: Sequence[str] | None, task: Mapping[str, Any], where: str) -> None:
         asked = self._columns
         self._columns = Columns(
             asked.text or task.get("text_column"),
@@ -129,11 +129,15 @@ class TextClassification(Task):
             asked.label or task.get("label_column"),
         )
         self._separator = self._separator or task.get("label_separator")
-        problem_type = task.get("problem_type", SINGLE_LABEL)
+        problem_type = task["problem_type"]
         if self._known and problem_type != self.problem_type:
-            raise InputError(f"--problem_type={self.problem_type}: the model does {problem_type}")
-        if self.labels and labels is not None and tuple(labels) != self.labels:
-            raise InputError(f"--labels={','.join(self.labels)}: the model has {','.join(labels)}")
+            raise InputError(
+                f"--problem_type={self.problem_type}: the model does {problem_type} ({where})"
+            )
+        if self.labels and tuple(labels or ()) != self.labels:
+            raise InputError(
+                f"--labels={','.join(self.labels)}: {where} has {','.join(labels or ())}"
+            )
         self.problem_type, self._known = problem_type, True
         if problem_type != REGRESSION:
             self.labels = tuple(labels or ())
@@ -226,8 +230,7 @@ class TextClassification(Task):
                 cell = None
         if not isinstance(cell, list):
             raise InputError(
-                f"{where}: expected a list of labels such as [\"a\", \"b\"], or say "
-                "--label_separator"
+                f'{where}: expected a list of labels such as ["a", "b"], or say --label_separator'
             )
         return [_label_name(part, where) for part in cell]
 

@@ -1,0 +1,135 @@
+"""What a run leaves beside its model: `run.json`, and the rule that a folder holds one run."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+import bert_keras
+from bert_keras import checkpoint, files
+from bert_keras.errors import InputError
+
+RUN_NAME = "run.json"
+
+_LIBRARIES = ("keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn", "scipy")
+
+
+def check(output_dir: pathlib.Path, settings: Mapping[str, Any] | None) -> None:
+    """Raises InputError where `output_dir` holds anything but a run of these settings.
+
+    Args:
+        output_dir: may be absent.
+        settings: of the training that is to begin or to go on; None for evaluating alone, which
+            may add its results to any model directory.
+    """
+    if not output_dir.exists():
+        return
+    if not output_dir.is_dir():
+        raise InputError(f"--output_dir={output_dir}: is a file, expected a folder")
+    names = sorted(name for name in os.listdir(output_dir) if not name.startswith("."))
+    if not names:
+        return
+    if RUN_NAME not in names:
+        if settings is None and "config.json" in names:
+            return
+        raise InputError(
+            f"--output_dir={output_dir}: holds something else ({', '.join(names[:3])}"
+            f"{', ...' if len(names) > 3 else ''}); name a new or empty folder"
+        )
+    before = files.read_json(output_dir / RUN_NAME).get("settings")
+    if settings is None or before is None:
+        return
+    now = json.loads(json.dumps(settings))
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            was, is_now = _difference(before.get(name), now.get(name))
+            raise InputError(
+                f"--output_dir={output_dir}: holds a run with {name}={was}, this one has "
+                f"{name}={is_now}; give the same flags and data to go on with it, or another folder"
+            )
+
+
+def write_run(
+    output_dir: pathlib.Path,
+    command: Sequence[str],
+    random_seed: int,
+    settings: Mapping[str, Any] | None,
+    data: Mapping[str, Any],
+) -> None:
+    """Writes `run.json`: all that is needed to do the run again, and to know what it was."""
+    record = {
+        "command": list(command),
+        "random_seed": random_seed,
+        "settings": settings,
+        "data": data,
+        "versions": versions(),
+        "git": git_commit(),
+    }
+    files.write_json(output_dir / RUN_NAME, record)
+
+
+def file_record(path: str | pathlib.Path) -> dict[str, str]:
+    """The file's path as given, and the SHA-256 of what it holds."""
+    try:
+        digest = hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    return {"file": os.fspath(path), "sha256": digest}
+
+
+def checkpoint_record(init_checkpoint: str) -> dict[str, Any]:
+    """The checkpoint's name, and the SHA-256 of its tensors, config and vocabulary together."""
+    directory = checkpoint.resolve(init_checkpoint)
+    digest = hashlib.sha256()
+    names = ("config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json")
+    for path in sorted(directory.glob("*")):
+        if path.suffix == ".safetensors" or path.name in names:
+            digest.update(f"{path.name}\n{path.stat().st_size}\n".encode())
+            digest.update(path.read_bytes())
+    return {"file": init_checkpoint, "sha256": digest.hexdigest()}
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of this package and of the libraries that compute."""
+    found = {"python": platform.python_version(), "bert_keras": bert_keras.__version__}
+    found["keras_backend"] = keras.backend.backend()
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """The commit of this source tree, "-dirty" where it differs; None outside of a repository."""
+    here = pathlib.Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def _difference(before: Any, now: Any) -> tuple[str, str]:
+    """The two values, short; of two records, the first entry that differs."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in before.keys() | now.keys():
+            if before.get(name) != now.get(name):
+                shown = (f"{name} {str(value.get(name))[:60]}" for value in (before, now))
+                return tuple(shown)  # type: ignore[return-value]
+    return str(before)[:60], str(now)[:60]

@@ -1,0 +1,136 @@
+"""Fine-tune a pretrained BERT on a labelled data set; evaluate it; label new texts.
+
+    run_finetuning --task_name=SST-2 --data_dir=glue/SST-2 --init_checkpoint=MODEL_DIR \\
+        --do_train --do_eval --do_predict --output_dir=OUT
+
+    run_finetuning --task_name=text_classification --data_dir=reviews ...
+
+The second takes train, dev and test as .tsv, .csv or .jsonl and finds out their columns and labels
+unless told. The same command again goes on where an interrupted one stopped.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from absl import flags
+
+from tools import command, common_flags
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """google-research/bert's run_classifier flags and defaults, and a few more."""
+    text = dict(flag_values=flag_values)
+    flags.DEFINE_string("task_name", None, "The task: one of those in tasks/.", **text)
+    flags.DEFINE_string(
+        "data_dir", None, "Folder with the task's train, dev and test files.", **text
+    )
+    flags.DEFINE_string("train_file", None, "Training file, instead of that in --data_dir.", **text)
+    flags.DEFINE_string("eval_file", None, "Evaluation file, likewise.", **text)
+    flags.DEFINE_string("predict_file", None, "File to label, likewise.", **text)
+    flags.DEFINE_string("output_dir", None, "Where the model and the results go.", **text)
+    flags.mark_flags_as_required(["task_name", "output_dir"], flag_values=flag_values)
+    common_flags.define_checkpoint(flag_values)
+
+    flags.DEFINE_boolean("do_train", False, "Train, and write the model directory.", **text)
+    flags.DEFINE_boolean("do_eval", False, "Evaluate on dev: eval_results.json.", **text)
+    flags.DEFINE_boolean("do_predict", False, "Label the test file: test_results.tsv.", **text)
+
+    common_flags.define_max_seq_length(flag_values)
+    sizes = dict(lower_bound=1, flag_values=flag_values)
+    flags.DEFINE_integer("train_batch_size", 32, "Rows of a training batch.", **sizes)
+    flags.DEFINE_integer("eval_batch_size", 8, "Rows of an evaluation batch.", **sizes)
+    flags.DEFINE_integer("predict_batch_size", 8, "Rows of a prediction batch.", **sizes)
+    flags.DEFINE_float("learning_rate", 5e-5, "The highest learning rate.", **text)
+    flags.DEFINE_float("num_train_epochs", 3.0, "Passes over the data; may be a fraction.", **text)
+    flags.DEFINE_float("warmup_proportion", 0.1, "Share of the steps with a rising rate.", **text)
+    flags.DEFINE_float("weight_decay", 0.01, "Decay of all but biases and LayerNorm.", **text)
+    flags.DEFINE_boolean(
+        "bias_correction", False, "Correct Adam's bias; google-research/bert does not.", **text
+    )
+    flags.DEFINE_integer(
+        "gradient_accumulation_steps",
+        1,
+        "Cut every batch into so many pieces to save memory; the gradient stays the same.",
+        **sizes,
+    )
+    flags.DEFINE_integer(
+        "lora_rank",
+        0,
+        "Train the head and low-rank updates of this rank alone; 0 trains everything.",
+        lower_bound=0,
+        **text,
+    )
+    flags.DEFINE_integer("save_checkpoints_steps", 1000, "Steps between checkpoints.", **sizes)
+    common_flags.define_dtype(flag_values)
+    flags.DEFINE_alias("dtype_policy", "dtype", flag_values=flag_values)
+    common_flags.define_random_seed(flag_values)
+
+    flags.DEFINE_string(
+        "class_weights", None, "balanced, or label:weight,label:weight (1.0 for the rest).", **text
+    )
+    flags.DEFINE_string("text_column", None, "text_classification: column of the text.", **text)
+    flags.DEFINE_string("text_b_column", None, "Column of a pair's second text.", **text)
+    flags.DEFINE_string("label_column", None, "Column of the label.", **text)
+    flags.DEFINE_list("labels", [], "Label names, in the order of the outputs.", **text)
+    flags.DEFINE_string(
+        "label_separator", None, "Splits the label column into several labels.", **text
+    )
+    flags.DEFINE_enum(
+        "problem_type",
+        None,
+        ["single_label_classification", "multi_label_classification", "regression"],
+        "What the labels are; found out if not given, but never regression.",
+        **text,
+    )
+    flags.DEFINE_list("metrics", [], "Metrics, instead of the task's official ones.", **text)
+
+
+def main(FLAGS: flags.FlagValues) -> None:
+    from tasks import make_task
+    from tasks.finetune import finetune
+
+    task = make_task(
+        FLAGS.task_name,
+        FLAGS.data_dir,
+        files={"train": FLAGS.train_file, "dev": FLAGS.eval_file, "test": FLAGS.predict_file},
+        text_column=FLAGS.text_column,
+        text_b_column=FLAGS.text_b_column,
+        label_column=FLAGS.label_column,
+        labels=FLAGS.labels,
+        label_separator=FLAGS.label_separator,
+        problem_type=FLAGS.problem_type,
+        metrics=FLAGS.metrics,
+    )
+    finetune(
+        task,
+        FLAGS.output_dir,
+        init_checkpoint=FLAGS.init_checkpoint,
+        bert_config_file=FLAGS.bert_config_file,
+        vocab_file=FLAGS.vocab_file,
+        do_lower_case=FLAGS.do_lower_case,
+        do_train=FLAGS.do_train,
+        do_eval=FLAGS.do_eval,
+        do_predict=FLAGS.do_predict,
+        max_seq_length=FLAGS.max_seq_length,
+        train_batch_size=FLAGS.train_batch_size,
+        eval_batch_size=FLAGS.eval_batch_size,
+        predict_batch_size=FLAGS.predict_batch_size,
+        learning_rate=FLAGS.learning_rate,
+        num_train_epochs=FLAGS.num_train_epochs,
+        warmup_proportion=FLAGS.warmup_proportion,
+        weight_decay=FLAGS.weight_decay,
+        bias_correction=FLAGS.bias_correction,
+        gradient_accumulation_steps=FLAGS.gradient_accumulation_steps,
+        class_weights=FLAGS.class_weights,
+        lora_rank=FLAGS.lora_rank,
+        dtype=FLAGS.dtype,
+        random_seed=FLAGS.random_seed,
+        save_checkpoints_steps=FLAGS.save_checkpoints_steps,
+        command=sys.argv,
+        say=print,
+    )
+
+
+if __name__ == "__main__":
+    command.run(define_flags, main)
