@@ -1,0 +1,179 @@
+"""Tensors of a file into variables of a network, with every difference named."""
+
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping
+
+import numpy as np
+
+from bert_keras.checkpoint.tensor_files import TensorDirectory
+from bert_keras.checkpoint.weight_map import (
+    BUFFERS,
+    ENCODER_PREFIX,
+    TIED,
+    Slot,
+    file_name,
+    plain_name,
+)
+from bert_keras.errors import InputError
+
+# How many names one message lists; `CheckpointMismatch` carries them all.
+MAX_LISTED = 8
+
+
+class CheckpointMismatch(InputError):
+    """The tensors of a file are not those of the model.
+
+    Attributes:
+        missing: what the model needs and the file lacks.
+        unexpected: what the file holds and the model has no place for.
+        misshaped: name: (shape in the file, shape that the model needs).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        missing: list[str],
+        unexpected: list[str],
+        misshaped: dict[str, tuple[tuple[int, ...], tuple[int, ...]]],
+    ) -> None:
+        super().__init__(message)
+        self.missing = missing
+        self.unexpected = unexpected
+        self.misshaped = misshaped
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadReport:
+    """What a load did with every name on both sides.
+
+    Attributes:
+        loaded: tensors now in the network.
+        fresh: named exceptions that keep their random start, since the file lacks them.
+        unused: named exceptions that lie in the file and were not read.
+    """
+
+    loaded: tuple[str, ...]
+    fresh: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+def assign(
+    slots: Mapping[str, Slot],
+    tensors: TensorDirectory,
+    *,
+    what: str,
+    allow_missing: Iterable[str] = (),
+    ignore_unexpected: Iterable[str] = (),
+) -> LoadReport:
+    """Fills the slots; nothing is changed unless every name and shape fits.
+
+    Args:
+        slots: their name without prefix: place in the network.
+        tensors: the opened file.
+        what: the model in messages, e.g. "BertForSequenceClassification".
+        allow_missing: names, or prefixes up to a dot, that the file may lack.
+        ignore_unexpected: names, or prefixes up to a dot, that the file may hold in vain.
+
+    Raises:
+        CheckpointMismatch: a tensor is missing, unexpected or of another shape, and not named.
+        InputError: a file is damaged, or holds one tensor twice with different values.
+    """
+    places = _places(tensors, slots)
+    allow_missing, ignore_unexpected = _names(allow_missing), _names(ignore_unexpected)
+    missing = [name for name in slots if name not in places]
+    unexpected = [places[name] for name in places if name not in slots]
+    misshaped = {
+        places[name]: (tensors[places[name]].shape, slot.shape)
+        for name, slot in slots.items()
+        if name in places and tensors[places[name]].shape != slot.shape
+    }
+    fresh = [name for name in missing if _is_named(name, allow_missing)]
+    unused = [name for name in unexpected if _is_named(name, ignore_unexpected)]
+    missing = [name for name in missing if name not in fresh]
+    unexpected = [name for name in unexpected if name not in unused]
+    if missing or unexpected or misshaped:
+        message = _describe(tensors, what, missing, unexpected, misshaped)
+        raise CheckpointMismatch(message, missing, unexpected, misshaped)
+
+    wanted = {places[name]: slot for name, slot in slots.items() if name in places}
+    for name, tensor in tensors.read(wanted):
+        wanted[name].assign(tensor)
+    return LoadReport(tuple(wanted), tuple(fresh), tuple(unused))
+
+
+def _places(tensors: TensorDirectory, slots: Collection[str]) -> dict[str, str]:
+    """Returns plain name: name in the file, without buffers and second names."""
+    places: dict[str, str] = {}
+    for name in tensors:
+        plain = plain_name(name)
+        if plain in BUFFERS:
+            continue
+        if plain in places:
+            raise InputError(
+                f"{tensors.source}: {name} and {places[plain]} are two names of one tensor; "
+                "keep one of them."
+            )
+        places[plain] = name
+    for copy, original in TIED.items():
+        if copy in places and "cls.predictions.bias" in slots:
+            copy_name = places.pop(copy)
+            if original in places:
+                _check_equal(tensors, places[original], copy_name)
+            places.setdefault(original, copy_name)
+    return places
+
+
+def _check_equal(tensors: TensorDirectory, original: str, copy: str) -> None:
+    values = dict(tensors.read([original, copy]))
+    if not np.array_equal(values[original], values[copy]):
+        raise InputError(
+            f"{tensors.source}: {copy} differs from {original}; a decoder of its own cannot be "
+            "represented, since the masked-LM head uses the token embedding and one bias."
+        )
+
+
+def _names(names: Iterable[str]) -> tuple[str, ...]:
+    names = (names,) if isinstance(names, str) else tuple(names)
+    return tuple(plain_name(name).rstrip(".") for name in names)
+
+
+def _is_named(name: str, names: tuple[str, ...]) -> bool:
+    plain = plain_name(name)
+    return any(plain == each or plain.startswith(each + ".") for each in names)
+
+
+def _describe(
+    tensors: TensorDirectory,
+    what: str,
+    missing: list[str],
+    unexpected: list[str],
+    misshaped: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]],
+) -> str:
+    # The file's own spelling: `bert.` before the encoder's names, or not.
+    prefixed = any(name.startswith(ENCODER_PREFIX) for name in tensors)
+    parts = []
+    if missing:
+        spelled = [file_name(name, ENCODER_PREFIX if prefixed else "") for name in missing]
+        parts.append(f"missing, the model needs {_listed(spelled)}")
+    if unexpected:
+        parts.append(f"unexpected, the file holds {_listed(unexpected)}")
+    if misshaped:
+        shapes = [
+            f"{name} {list(there)} where the model needs {list(here)}"
+            for name, (there, here) in misshaped.items()
+        ]
+        parts.append(f"of another shape, the file holds {_listed(shapes)}")
+    advice = []
+    if missing:
+        advice.append("allow_missing")
+    if unexpected:
+        advice.append("ignore_unexpected")
+    hint = f" If that is meant, name them in {' and '.join(advice)}." if advice else ""
+    return f"{tensors.source} does not fit {what}: {'; '.join(parts)}.{hint}"
+
+
+def _listed(items: list[str]) -> str:
+    more = len(items) - MAX_LISTED
+    shown = ", ".join(items[:MAX_LISTED])
+    count = f"{len(items)} tensor{'s' if len(items) > 1 else ''}: {shown}"
+    return f"{count} and {more} more" if more > 0 else count

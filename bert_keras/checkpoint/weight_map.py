@@ -1,0 +1,210 @@
+"""Which variable of ours is which tensor of Hugging Face's BERT classes.
+
+Each row says: our attribute, their name, and whether the matrix is stored the other way round
+(torch keeps a dense kernel as [out, in], Keras as [in, out]). Their names stand without the
+prefix `bert.`, which every class but `BertModel` puts before the encoder's.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import keras
+import numpy as np
+
+Row = tuple[str, str, bool]
+
+AS_IT_IS, TRANSPOSED = False, True
+
+ENCODER_PREFIX = "bert."
+HEAD_NAMES = ("cls.", "classifier.", "qa_outputs.")
+
+
+def _dense(ours: str, theirs: str) -> tuple[Row, ...]:
+    return (
+        (f"{ours}.kernel", f"{theirs}.weight", TRANSPOSED),
+        (f"{ours}.bias", f"{theirs}.bias", AS_IT_IS),
+    )
+
+
+def _norm(ours: str, theirs: str) -> tuple[Row, ...]:
+    return (
+        (f"{ours}.gamma", f"{theirs}.weight", AS_IT_IS),
+        (f"{ours}.beta", f"{theirs}.bias", AS_IT_IS),
+    )
+
+
+EMBEDDINGS: tuple[Row, ...] = (
+    ("token_embedding", "embeddings.word_embeddings.weight", AS_IT_IS),
+    ("position_embedding", "embeddings.position_embeddings.weight", AS_IT_IS),
+    ("segment_embedding", "embeddings.token_type_embeddings.weight", AS_IT_IS),
+    *_norm("norm", "embeddings.LayerNorm"),
+)
+
+# Factorised embeddings alone: no BERT class of transformers has it.
+PROJECTION: tuple[Row, ...] = _dense("projection", "embeddings.projection")
+
+# One transformer block; their names follow `encoder.layer.<i>.`.
+BLOCK: tuple[Row, ...] = (
+    *_dense("attention.query", "attention.self.query"),
+    *_dense("attention.key", "attention.self.key"),
+    *_dense("attention.value", "attention.self.value"),
+    *_dense("attention.merge", "attention.output.dense"),
+    *_norm("attention_norm", "attention.output.LayerNorm"),
+    *_dense("intermediate", "intermediate.dense"),
+    *_dense("output_dense", "output.dense"),
+    *_norm("output_norm", "output.LayerNorm"),
+)
+
+POOLER: tuple[Row, ...] = _dense("pooler", "pooler.dense")
+
+MASKED_LM: tuple[Row, ...] = (
+    *_dense("masked_lm.dense", "cls.predictions.transform.dense"),
+    *_norm("masked_lm.norm", "cls.predictions.transform.LayerNorm"),
+    ("masked_lm.output_bias", "cls.predictions.bias", AS_IT_IS),
+)
+
+NEXT_SENTENCE: tuple[Row, ...] = _dense("next_sentence.dense", "cls.seq_relationship")
+
+# Second names of one tensor: the decoder of the masked LM is the token embedding itself.
+TIED = {
+    "cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+}
+
+# Not weights: torch buffers that count 0, 1, 2 ... or hold zeros.
+BUFFERS = frozenset({"embeddings.position_ids", "embeddings.token_type_ids"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """One class of transformers' `modeling_bert` and the network of ours that computes it.
+
+    Attributes:
+        head: what the user calls it, e.g. `head="sequence_classification"`.
+        network: our class in `bert_keras.models`.
+        pooled: whether the class has a pooler.
+        rows: its head's weights, from the network on.
+        labelled: whether its config.json says `id2label`.
+        prefix: what stands before the encoder's names.
+    """
+
+    head: str
+    network: str
+    pooled: bool
+    rows: tuple[Row, ...]
+    labelled: bool = False
+    prefix: str = ENCODER_PREFIX
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "BertModel": Architecture("encoder", "EncoderModel", True, (), prefix=""),
+    "BertForPreTraining": Architecture(
+        "pretraining", "Pretrainer", True, MASKED_LM + NEXT_SENTENCE
+    ),
+    "BertForMaskedLM": Architecture("masked_lm", "Pretrainer", False, MASKED_LM),
+    # Google's next-sentence head is a classifier of pairs: 0 follows, 1 does not.
+    "BertForNextSentencePrediction": Architecture(
+        "next_sentence", "Classifier", True, _dense("head.dense", "cls.seq_relationship")
+    ),
+    "BertForSequenceClassification": Architecture(
+        "sequence_classification", "Classifier", True, _dense("head.dense", "classifier"), True
+    ),
+    "BertForQuestionAnswering": Architecture(
+        "question_answering", "SpanPredictor", False, _dense("head.dense", "qa_outputs")
+    ),
+    "BertForTokenClassification": Architecture(
+        "token_classification", "TokenTagger", False, _dense("head.dense", "classifier"), True
+    ),
+    "BertForMultipleChoice": Architecture(
+        "multiple_choice", "MultipleChoice", True, _dense("head.dense", "classifier")
+    ),
+}
+
+HEADS: dict[str, str] = {each.head: name for name, each in ARCHITECTURES.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """A weight of ours as the place of one of their tensors."""
+
+    owner: Any
+    attribute: str
+    transposed: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape in the file."""
+        shape = tuple(getattr(self.owner, self.attribute).shape)
+        return shape[::-1] if self.transposed else shape
+
+    def assign(self, tensor: np.ndarray) -> None:
+        """Takes the file's tensor; under LoRA it becomes the frozen kernel."""
+        under_lora = self.attribute == "kernel" and getattr(self.owner, "lora_enabled", False)
+        variable = self.owner._kernel if under_lora else getattr(self.owner, self.attribute)
+        variable.assign(tensor.T if self.transposed else tensor)
+
+    def tensor(self) -> np.ndarray:
+        """Returns the tensor for the file; under LoRA the kernel with its update merged in."""
+        value = keras.ops.convert_to_numpy(getattr(self.owner, self.attribute))
+        return value.T if self.transposed else value
+
+
+def encoder_slots(encoder: Any, *, pooled: bool = True) -> dict[str, Slot]:
+    """Returns the encoder's slots by their names, without prefix."""
+    slots = _slots(encoder.embeddings, EMBEDDINGS)
+    if encoder.embeddings.projection is not None:
+        slots |= _slots(encoder.embeddings, PROJECTION)
+    for i, block in enumerate(encoder.blocks):
+        slots |= _slots(block, BLOCK, f"encoder.layer.{i}.")
+    if pooled:
+        slots |= _slots(encoder, POOLER)
+    return slots
+
+
+def network_slots(network: Any, architecture: str) -> dict[str, Slot]:
+    """Returns every slot of `network` seen as `architecture`, encoder first, without prefix."""
+    kind = ARCHITECTURES[architecture]
+    return encoder_slots(network.encoder, pooled=kind.pooled) | _slots(network, kind.rows)
+
+
+def optional_slots(network: Any, architecture: str) -> dict[str, dict[str, Slot]]:
+    """Returns what the class does without but a file of it may hold, by the group's name.
+
+    Older files keep a pooler that their head never used, and Google's checkpoints, published
+    as masked language models, have the next-sentence head too.
+    """
+    kind = ARCHITECTURES[architecture]
+    groups = {}
+    if not kind.pooled:
+        groups["pooler"] = _slots(network.encoder, POOLER)
+    if kind.head == "masked_lm":
+        groups["next_sentence"] = _slots(network, NEXT_SENTENCE)
+    return groups
+
+
+def plain_name(name: str) -> str:
+    """Returns a file's name for a tensor as this table spells it.
+
+    Drops the prefix `bert.` and turns `LayerNorm.gamma` and `.beta`, the names of checkpoints
+    that were converted from TensorFlow before 2019, into `.weight` and `.bias`.
+    """
+    name = name.removeprefix(ENCODER_PREFIX)
+    for legacy, modern in (("gamma", "weight"), ("beta", "bias")):
+        if name.endswith(f"LayerNorm.{legacy}"):
+            name = name.removesuffix(legacy) + modern
+    return name
+
+
+def file_name(name: str, prefix: str) -> str:
+    """Returns a plain name as a file spells it, with `prefix` before the encoder's alone."""
+    return name if name.startswith(HEAD_NAMES) else prefix + name
+
+
+def _slots(root: Any, rows: tuple[Row, ...], prefix: str = "") -> dict[str, Slot]:
+    slots = {}
+    for ours, theirs, transposed in rows:
+        *path, attribute = ours.split(".")
+        owner = functools.reduce(getattr, path, root)
+        slots[prefix + theirs] = Slot(owner, attribute, transposed)
+    return slots
