@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = Path("demo-output")
 START_SECONDS = 90  # how long the server may take to answer, on a slow machine
 
-# None of these is in samples/reviews, nor are their topics.
+# None of these is in samples/reviews.
 SENTENCES = (
     "The bread was still warm and the waiter made us laugh.",
     "Two hours of my life that I will never get back.",
