@@ -1,0 +1,276 @@
+"""Asking a SavedModel, over REST, over gRPC or in this process; the answers look the same.
+
+    client = connect("http://localhost:8501/v1/models/sentiment")
+    client.predict(["a fine film"])  ->  [{"label": "positive", "probabilities": {...}, ...}]
+"""
+
+import abc
+import json
+import pathlib
+import re
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bert_keras.errors import InputError
+from bert_keras.serving.model_store import find_versions
+
+Texts = Sequence[str] | Sequence[tuple[str, str]]
+
+_GRPC = re.compile(r"grpc://(?P<address>[^/]+)/(?P<name>[^/]+)(?:/versions/(?P<version>\d+))?/?")
+_REST = re.compile(r"https?://[^/]+(?:/.*)?/v1/models/[^/:]+(?:/versions/\d+)?/?", re.I)
+
+
+def connect(server: str, *, timeout: float = 60.0) -> "Client":
+    """Opens a client for a model on a server.
+
+    Args:
+        server: `http://host:port/v1/models/NAME` or `grpc://host:port/NAME`, either one followed
+            by `/versions/N` for a certain version.
+        timeout: how long to wait for an answer, in seconds.
+
+    Raises:
+        InputError: the address has neither form, or nothing useful answers there.
+    """
+    match = _GRPC.fullmatch(server)
+    if match:
+        version = int(match["version"]) if match["version"] else None
+        return GrpcClient(match["address"], match["name"], version, timeout=timeout)
+    if _REST.fullmatch(server):
+        return RestClient(server.rstrip("/"), timeout=timeout)
+    raise InputError(
+        f"--server {server}: expected http://host:port/v1/models/NAME or grpc://host:port/NAME."
+    )
+
+
+class Client(abc.ABC):
+    """A model behind TensorFlow Serving's signatures; a subclass says how they are called."""
+
+    _labels: list[str] | None = None
+    _columns: list[str] | None = None
+
+    @abc.abstractmethod
+    def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Calls one signature with a list for each input; gives an array for each output."""
+
+    @abc.abstractmethod
+    def input_names(self, signature: str) -> list[str]:
+        """The names of a signature's inputs."""
+
+    @property
+    def text_columns(self) -> int:
+        """1 if the model takes one text, 2 if it takes a pair."""
+        return len(self._input_columns())
+
+    def predict(self, texts: Texts, *, batch_size: int = 32) -> list[dict[str, Any]]:
+        """Answers texts (or pairs of texts) in their order, as `TextModel.predict` does.
+
+        Args:
+            texts: strings, or pairs of strings for a model of two texts.
+            batch_size: texts in one request.
+
+        Raises:
+            InputError: the server cannot be reached, or refuses; with its message.
+        """
+        columns = self._input_columns()
+        answers: list[dict[str, Any]] = []
+        for start in range(0, len(texts), batch_size):
+            rows = [(t,) if isinstance(t, str) else tuple(t) for t in texts[start : start + batch_size]]
+            for row in rows:
+                if len(row) != len(columns):
+                    raise InputError(
+                        f"this model takes {len(columns)} text(s) at a time, not {len(row)}."
+                    )
+            inputs = {name: [row[i] for row in rows] for i, name in enumerate(columns)}
+            answers += self._to_answers(self.run("serving_default", inputs))
+        return answers
+
+    def _input_columns(self) -> list[str]:
+        if self._columns is None:
+            names = sorted(self.input_names("serving_default"))
+            if names not in (["text"], ["text_a", "text_b"]):
+                raise InputError(
+                    f"this model takes {', '.join(names)}; expected text, or text_a and text_b."
+                )
+            self._columns = names
+        return self._columns
+
+    def _to_answers(self, outputs: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+        if "score" in outputs:
+            yield from ({"score": float(score)} for score in outputs["score"])
+            return
+        probabilities, chosen = outputs["probabilities"], outputs["label"]
+        if self._labels is None:
+            index = list(range(probabilities.shape[1]))
+            names = self.run("labels", {"index": index})
+            self._labels = [_text(name) for name in next(iter(names.values())).tolist()]
+        for row in range(len(probabilities)):
+            if chosen.ndim == 1:
+                answer: dict[str, Any] = {"label": _text(chosen[row])}
+            else:
+                answer = {"labels": [_text(name) for name in chosen[row] if name]}
+            answer["probabilities"] = dict(
+                zip(self._labels, map(float, probabilities[row]), strict=True)
+            )
+            answer["logits"] = [float(value) for value in outputs["logits"][row]]
+            yield answer
+
+
+class SavedModelClient(Client):
+    """A SavedModel in this process.
+
+    Args:
+        directory: one version, or a directory of versions, of which the highest is taken.
+    """
+
+    def __init__(self, directory: str | pathlib.Path):
+        directory = pathlib.Path(directory)
+        if not (directory / "saved_model.pb").exists():
+            versions = find_versions(directory)
+            if not versions:
+                raise InputError(
+                    f"--savedmodel_dir {directory}: neither a saved_model.pb nor a numbered "
+                    "version in it; expected what export_savedmodel wrote."
+                )
+            directory = versions[max(versions)]
+        from bert_keras.serving.servable import Servable
+
+        self._servable = Servable(directory)
+
+    def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        from bert_keras.serving.status import ServingError
+
+        arrays = {name: _to_array(values) for name, values in inputs.items()}
+        try:
+            return self._servable.run(signature, arrays)
+        except ServingError as error:
+            raise InputError(f"{self._servable.path}: {error.message}") from None
+
+    def input_names(self, signature: str) -> list[str]:
+        return list(self._servable.signature(signature).inputs)
+
+
+class RestClient(Client):
+    """A model behind a RESTful API.
+
+    Args:
+        url: `http://host:port/v1/models/NAME`, with or without `/versions/N`.
+        timeout: in seconds.
+    """
+
+    def __init__(self, url: str, *, timeout: float = 60.0):
+        self._url, self._timeout = url, timeout
+
+    def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        body = json.dumps({"signature_name": signature, "inputs": inputs}).encode("utf-8")
+        outputs = self._call(f"{self._url}:predict", body)["outputs"]
+        if not isinstance(outputs, dict):  # a single output comes without its name
+            outputs = {"output": outputs}
+        return {name: np.array(values) for name, values in outputs.items()}
+
+    def input_names(self, signature: str) -> list[str]:
+        signatures = self._call(f"{self._url}/metadata")["metadata"]["signature_def"]
+        return list(signatures["signature_def"][signature]["inputs"])
+
+    def _call(self, url: str, body: bytes | None = None) -> Any:
+        headers = {"Content-Type": "application/json"} if body else {}
+        request = urllib.request.Request(url, data=body, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=self._timeout) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as error:
+            raise InputError(f"{url} answers {error.code}: {_error_text(error)}") from None
+        except (urllib.error.URLError, OSError) as error:
+            reason = getattr(error, "reason", error)
+            raise InputError(f"{url}: no answer ({reason}); is the server running?") from None
+        except ValueError:
+            raise InputError(f"{url}: the answer is not JSON; is this a model server?") from None
+
+
+class GrpcClient(Client):
+    """A model behind gRPC.
+
+    Args:
+        address: `host:port`.
+        name: the model's name.
+        version: a certain version, or None for the one that the server prefers.
+        timeout: in seconds.
+    """
+
+    def __init__(
+        self, address: str, name: str, version: int | None = None, *, timeout: float = 60.0
+    ):
+        import grpc
+        from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+        self._address, self._name, self._version = address, name, version
+        self._timeout = timeout
+        self._channel = grpc.insecure_channel(
+            address,
+            options=[("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 0)],
+        )
+        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+
+    def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        import tensorflow as tf
+        from tensorflow_serving.apis import predict_pb2
+
+        request = predict_pb2.PredictRequest()
+        self._fill(request.model_spec)
+        request.model_spec.signature_name = signature
+        for name, values in inputs.items():
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(_to_array(values)))
+        response = self._call(self._stub.Predict, request)
+        return {name: tf.make_ndarray(proto) for name, proto in response.outputs.items()}
+
+    def input_names(self, signature: str) -> list[str]:
+        from tensorflow_serving.apis import get_model_metadata_pb2
+
+        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        self._fill(request.model_spec)
+        response = self._call(self._stub.GetModelMetadata, request)
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(signatures)
+        return list(signatures.signature_def[signature].inputs)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._channel.close()
+
+    def _fill(self, spec: Any) -> None:
+        spec.name = self._name
+        if self._version is not None:
+            spec.version.value = self._version
+
+    def _call(self, method: Any, request: Any) -> Any:
+        import grpc
+
+        try:
+            return method(request, timeout=self._timeout)
+        except grpc.RpcError as error:
+            raise InputError(
+                f"grpc://{self._address}/{self._name} answers {error.code().name}: "
+                f"{error.details()}"
+            ) from None
+
+
+def _to_array(values: Sequence[Any]) -> np.ndarray:
+    if values and isinstance(values[0], str):
+        return np.array([value.encode("utf-8") for value in values], dtype=object)
+    return np.array(values, dtype=np.int32)
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _error_text(error: urllib.error.HTTPError) -> str:
+    body = error.read()
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        return body[:200].decode("utf-8", "replace")
