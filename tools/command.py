@@ -106,7 +106,7 @@ def help_text(name: str, define_flags: DefineFlags, module: ModuleType | None) -
     for flag in own:
         boolean = isinstance(flag, flags.BooleanFlag)
         head = f"  --[no]{flag.name}" if boolean else f"  --{flag.name}"
-        if flag.default not in (None, ""):
+        if flag.default not in (None, "", []):
             head += f"  (default: {flag.default_as_str.strip(chr(39))})"
         elif any("other than None" in validator.message for validator in flag.validators):
             head += "  (required)"
