@@ -1,7 +1,8 @@
 """Tasks of GLUE, read from its own files.
 
-Wang et al., 2018: https://arxiv.org/abs/1804.07461. Files are tab-separated (`|` below) without quoting: a
-quotation mark is a character. `test.tsv` has an `index` column and no labels.
+Wang et al., 2018: https://arxiv.org/abs/1804.07461. Files are tab-separated (`|`
+below) without quoting: a quotation mark is a character. `test.tsv` has an `index` column and no
+labels.
 """
 
 import math

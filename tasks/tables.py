@@ -125,7 +125,8 @@ def _read_tsv(path, text):
     lines = text.split("\n")  # not splitlines(): that also breaks at U+2028 and others
     while lines and not lines[-1].strip("\r"):
         lines.pop()
-    return [tuple(line.removesuffix("\r").split("\t")) for line in lines], range(1, len(lines) + 1)
+    records = [tuple(line.removesuffix("\r").split("\t")) for line in lines]
+    return records, list(range(1, len(records) + 1))
 
 
 def _read_csv(path, text):
