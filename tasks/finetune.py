@@ -7,32 +7,18 @@ Training is resumable to the bit (see `bert_keras.training`). What comes after i
 is done again whenever the same command is given again.
 """
 
-import functools
 import logging
-import math
 import pathlib
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
-from bert_keras import checkpoint, files, losses, optimization, training
-from bert_keras.data import features, pipeline
+from bert_keras import checkpoint, files
 from bert_keras.errors import InputError
-from bert_keras.text_model import TextModel
-from tasks import output, pictures, starting
-from tasks.task import (
-    REGRESSION,
-    SPLITS,
-    Example,
-    Task,
-    decide,
-    label_array,
-    prediction_table,
-)
-from tasks.weights import class_weights
+from tasks import output, stages, starting
+from tasks.task import SPLITS, Task, prediction_table
+from tasks.weights import class_weights as class_weights_of
 
 _logger = logging.getLogger(__name__)
 
@@ -120,11 +106,11 @@ def finetune(
         settings = {
             "task": task.name,
             "labels": list(task.labels),
-            "train_file": output.file_record(task.path("train")),
-            "columns": task.to_dict(),
-            "init_checkpoint": output.checkpoint_record(init_checkpoint),
-            "bert_config_file": bert_config_file and output.file_record(bert_config_file),
-            "vocab_file": vocab_file and output.file_record(vocab_file),
+            "columns": {k: v for k, v in task.to_dict().items() if k != "metrics"},
+            "train_file": output.sha256(task.path("train")),
+            "init_checkpoint": output.checkpoint_sha256(init_checkpoint),
+            "bert_config_file": bert_config_file and output.sha256(bert_config_file),
+            "vocab_file": vocab_file and output.sha256(vocab_file),
             "do_lower_case": do_lower_case,
             "max_seq_length": max_seq_length,
             "train_batch_size": train_batch_size,
@@ -154,174 +140,45 @@ def finetune(
     else:
         output.check(output_dir, None)
 
-    encoded = {split: encode(model, task, rows, max_seq_length) for split, rows in examples.items()}
-    data = {split: output.file_record(task.path(split)) for split in examples}
+    encoded = {
+        split: stages.encode(model, task, rows, max_seq_length) for split, rows in examples.items()
+    }
+    data = {split: str(task.path(split)) for split in examples}
+    if do_train:
+        rows = encoded["train"].labels
+        weights = class_weights_of(class_weights, task.labels, rows, task.problem_type)
+
     output_dir.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {}
     if do_train:
-        output.write_run(output_dir, command, random_seed, settings, data)
-        summary = train(
+        output.write_run(output_dir, command, random_seed, settings, data, init_checkpoint)
+        results["training"] = stages.train(
             model,
             task,
             encoded["train"],
-            encoded.get("dev"),
             output_dir,
             settings,
+            weights=weights,
+            dev=encoded.get("dev"),
             eval_batch_size=eval_batch_size,
             save_checkpoints_steps=save_checkpoints_steps,
             say=say,
         )
         checkpoint.save(model, output_dir)
         say(f"wrote the model directory {output_dir}")
-        results["training"] = summary
     elif not (output_dir / output.RUN_NAME).exists():
-        output.write_run(output_dir, command, random_seed, None, data)
+        output.write_run(output_dir, command, random_seed, None, data, init_checkpoint)
 
     if do_eval:
-        results = evaluate(model, task, encoded["dev"], eval_batch_size, output_dir) | results
-        results["file"] = data["dev"]["file"]
+        results = (
+            stages.evaluate(model, task, encoded["dev"], eval_batch_size, output_dir) | results
+        )
+        results["file"] = data["dev"]
         files.write_json(output_dir / "eval_results.json", results)
-        say(f"wrote {output_dir / 'eval_results.json'}: {_short(task, results)}")
+        say(f"wrote {output_dir / 'eval_results.json'}: {stages.in_short(task, results)}")
     if do_predict:
-        logits = predict_logits(model, encoded["test"], predict_batch_size)
+        logits = stages.predict_logits(model, encoded["test"], predict_batch_size)
         path = output_dir / "test_results.tsv"
         files.write_text(path, prediction_table(task, examples["test"], logits))
         say(f"wrote {path}: {len(logits)} rows")
     return results
-
-
-def encode(
-    model: TextModel, task: Task, examples: Sequence[Example], max_seq_length: int
-) -> features.Examples:
-    """The examples as ids and labels."""
-    pairs = task.text_columns == 2
-    return features.encode(
-        model.tokenizer,
-        [example.text for example in examples],
-        [example.text_b or "" for example in examples] if pairs else None,
-        labels=label_array(examples, task),
-        max_seq_length=max_seq_length,
-    )
-
-
-def train(
-    model: TextModel,
-    task: Task,
-    examples: features.Examples,
-    dev: features.Examples | None,
-    output_dir: pathlib.Path,
-    settings: Mapping[str, Any],
-    *,
-    eval_batch_size: int,
-    save_checkpoints_steps: int,
-    say: Callable[[str], object],
-) -> dict[str, Any]:
-    """Trains `model.network` in place, going on where a run in `output_dir` was stopped.
-
-    Returns:
-        `steps`, `epochs`, `loss`, `seconds`, `examples`, `truncated` and `padding_share`.
-    """
-    batches = pipeline.TrainBatches(
-        examples,
-        settings["train_batch_size"],
-        seed=settings["random_seed"],
-        max_seq_length=settings["max_seq_length"],
-        pad_token_id=model.network.config.pad_token_id,
-    )
-    num_steps = math.ceil(batches.steps_per_epoch * settings["num_train_epochs"])
-    optimizer = optimization.AdamW(
-        optimization.warmup_linear(
-            settings["learning_rate"], num_steps, int(num_steps * settings["warmup_proportion"])
-        ),
-        weight_decay=settings["weight_decay"],
-        bias_correction=settings["bias_correction"],
-    )
-    padding = batches.padding_share(0)
-    say(
-        f"training on {len(examples)} rows, {num_steps} steps of {batches.batch_size}; "
-        f"{_share(examples.truncated, len(examples))} of the rows are truncated, {padding:.1%} of "
-        "the tokens are padding"
-    )
-    problem_loss = losses.PROBLEM_LOSSES[task.problem_type]
-    weights = class_weights(
-        settings["class_weights"], task.labels, examples.labels, task.problem_type
-    )
-    score = None
-    if dev is not None:
-        score = functools.partial(measure, model, task, dev, eval_batch_size)
-    summary = training.fit(
-        model.network,
-        batches,
-        loss=lambda batch, outputs: problem_loss(batch["labels"], outputs["logits"], weights),
-        optimizer=optimizer,
-        num_epochs=settings["num_train_epochs"],
-        work_dir=output_dir,
-        save_checkpoints_steps=save_checkpoints_steps,
-        accumulation_steps=settings["gradient_accumulation_steps"],
-        evaluate=score,
-        run_info=settings,
-        seed=settings["random_seed"],
-    )
-    return summary | {
-        "examples": len(examples),
-        "truncated": examples.truncated,
-        "padding_share": round(padding, 4),
-    }
-
-
-def measure(
-    model: TextModel, task: Task, examples: features.Examples, batch_size: int
-) -> dict[str, float | None]:
-    """The official metrics and the mean loss on labelled examples."""
-    logits = predict_logits(model, examples, batch_size)
-    return _measures(task, examples.labels, logits)
-
-
-def evaluate(
-    model: TextModel,
-    task: Task,
-    examples: features.Examples,
-    batch_size: int,
-    output_dir: pathlib.Path,
-) -> dict[str, Any]:
-    """What `measure` gives, with counts and seconds; draws the picture into `output_dir`."""
-    began = time.perf_counter()
-    logits = predict_logits(model, examples, batch_size)
-    seconds = time.perf_counter() - began
-    name = "scatter.png" if task.problem_type == REGRESSION else "confusion_matrix.png"
-    truth, decided = examples.labels, decide(logits, task.problem_type)
-    drawing = pictures.picture(task.problem_type, task.labels, truth, decided, task.name)
-    files.write_bytes(output_dir / name, drawing)
-    return {
-        "task": task.name,
-        **_measures(task, truth, logits),
-        "examples": len(examples),
-        "truncated": examples.truncated,
-        "seconds": round(seconds, 3),
-    }
-
-
-def predict_logits(model: TextModel, examples: features.Examples, batch_size: int) -> np.ndarray:
-    """Logits float32 [n, outputs] in the order of the examples."""
-    batches = pipeline.eval_batches(
-        examples, batch_size, pad_token_id=model.network.config.pad_token_id
-    )
-    return training.predict_logits(model.network, batches)
-
-
-def _measures(task: Task, labels: np.ndarray, logits: np.ndarray) -> dict[str, float | None]:
-    per_example = losses.PROBLEM_LOSSES[task.problem_type](labels, logits)
-    loss = float(np.mean(keras.ops.convert_to_numpy(per_example), dtype="float64"))
-    return task.score(labels, logits) | {"loss": loss}
-
-
-def _share(count: int, total: int) -> str:
-    return f"{count} ({count / total:.1%})"
-
-
-def _short(task: Task, results: Mapping[str, Any]) -> str:
-    shown = (
-        f"{name} {results[name]:.4f}" if results[name] is not None else f"{name} undefined"
-        for name in (*task.metrics, "loss")
-    )
-    return ", ".join(shown) + f" on {results['examples']} rows"

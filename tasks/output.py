@@ -49,7 +49,7 @@ def check(output_dir: pathlib.Path, settings: Mapping[str, Any] | None) -> None:
     now = json.loads(json.dumps(settings))
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):
-            was, is_now = _difference(before.get(name), now.get(name))
+            was, is_now = str(before.get(name))[:60], str(now.get(name))[:60]
             raise InputError(
                 f"--output_dir={output_dir}: holds a run with {name}={was}, this one has "
                 f"{name}={is_now}; give the same flags and data to go on with it, or another folder"
@@ -61,39 +61,48 @@ def write_run(
     command: Sequence[str],
     random_seed: int,
     settings: Mapping[str, Any] | None,
-    data: Mapping[str, Any],
+    data: Mapping[str, str],
+    init_checkpoint: str | None,
 ) -> None:
-    """Writes `run.json`: all that is needed to do the run again, and to know what it was."""
+    """Writes `run.json`: all that is needed to do the run again, and to know what it was.
+
+    Args:
+        output_dir: where.
+        command: the command line.
+        random_seed: of the head, the order of the rows, and dropout.
+        settings: of the training, by which it is known again; None without one.
+        data: file by split.
+        init_checkpoint: where the run started from.
+    """
     record = {
         "command": list(command),
         "random_seed": random_seed,
         "settings": settings,
-        "data": data,
+        "data": {split: {"file": path, "sha256": sha256(path)} for split, path in data.items()},
+        "init_checkpoint": init_checkpoint,
         "versions": versions(),
         "git": git_commit(),
     }
     files.write_json(output_dir / RUN_NAME, record)
 
 
-def file_record(path: str | pathlib.Path) -> dict[str, str]:
-    """The file's path as given, and the SHA-256 of what it holds."""
+def sha256(path: str | pathlib.Path) -> str:
+    """SHA-256 of what the file holds."""
     try:
-        digest = hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+        return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    return {"file": os.fspath(path), "sha256": digest}
 
 
-def checkpoint_record(init_checkpoint: str) -> dict[str, Any]:
-    """The checkpoint's name, and the SHA-256 of its tensors, config and vocabulary together."""
+def checkpoint_sha256(init_checkpoint: str) -> str:
+    """SHA-256 of a checkpoint's tensors, config and tokenizer together."""
     directory = checkpoint.resolve(init_checkpoint)
     digest = hashlib.sha256()
     names = ("config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json")
     for path in sorted(directory.glob("*")):
         if path.suffix == ".safetensors" or path.name in names:
-            digest.update(f"{path.name}\n{path.stat().st_size}\n".encode())
-            digest.update(path.read_bytes())
-    return {"file": init_checkpoint, "sha256": digest.hexdigest()}
+            digest.update(f"{path.name} {sha256(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def versions() -> dict[str, str]:
@@ -123,13 +132,3 @@ def git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
-
-
-def _difference(before: Any, now: Any) -> tuple[str, str]:
-    """The two values, short; of two records, the first entry that differs."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for name in before.keys() | now.keys():
-            if before.get(name) != now.get(name):
-                shown = (f"{name} {str(value.get(name))[:60]}" for value in (before, now))
-                return tuple(shown)  # type: ignore[return-value]
-    return str(before)[:60], str(now)[:60]

@@ -1,0 +1,288 @@
+"""The whole way on a tiny BERT with random weights."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import tasks
+from bert_keras import checkpoint, models
+from bert_keras.errors import InputError
+from bert_keras.text.tokenizer import Tokenizer
+from bert_keras.text_model import TextModel
+from tasks.finetune import finetune
+
+GOOD = ["the film was good", "i saw a good film", "very good", "good and very good"]
+BAD = ["the film was bad", "i saw a dull film", "very bad", "bad and very dull"]
+ROWS = [(text, label) for pair in zip(GOOD, BAD) for text, label in zip(pair, ("good", "bad"))]
+
+
+def write_rows(path, rows):
+    path.write_text("text\tlabel\n" + "".join(f"{a}\t{b}\n" for a, b in rows), "utf-8")
+    return path
+
+
+@pytest.fixture
+def pretrained(tmp_path, tiny_config, tiny_vocab_file):
+    keras.utils.set_random_seed(1)
+    model = TextModel(models.EncoderModel(tiny_config), Tokenizer.load(tiny_vocab_file))
+    checkpoint.save(model, tmp_path / "pretrained")
+    return tmp_path / "pretrained"
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_rows(folder / "train.tsv", ROWS * 3)
+    write_rows(folder / "dev.tsv", ROWS)
+    (folder / "test.tsv").write_text("index\ttext\n3\tgood film\n1\tdull\n", "utf-8")
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path, pretrained, data_dir):
+    """Runs with small defaults; `said` collects what it said."""
+
+    def call(output_dir="out", *, task=(), **options):
+        task_options = {"data_dir": data_dir} | dict(task)
+        defaults = {
+            "init_checkpoint": str(pretrained),
+            "do_train": True,
+            "do_eval": True,
+            "max_seq_length": 16,
+            "train_batch_size": 5,
+            "learning_rate": 1e-3,
+            "num_train_epochs": 1.5,
+        }
+        call.said.clear()
+        name = task_options.pop("name", "text_classification")
+        return finetune(
+            tasks.make_task(name, **task_options),
+            tmp_path / output_dir,
+            say=call.said.append,
+            **(defaults | options),
+        )
+
+    call.said = []
+    return call
+
+
+def weights(directory):
+    return (directory / "model.safetensors").read_bytes()
+
+
+def complaint(function, *arguments, **options):
+    with pytest.raises(InputError) as caught:
+        function(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_what_a_run_leaves(run, tmp_path):
+    results = run(do_predict=True, command=["run_finetuning", "--x"])
+    out = tmp_path / "out"
+    assert {path.name for path in out.iterdir()} == {
+        *("config.json", "model.safetensors", "vocab.txt", "tokenizer.json"),
+        *("tokenizer_config.json", "task.json", "run.json", "eval_results.json"),
+        *("test_results.tsv", "confusion_matrix.png", "metrics.jsonl", "checkpoints", "events"),
+    }
+    assert json.loads((out / "eval_results.json").read_text()) == results
+    assert results["examples"] == 8
+    assert 0.0 <= results["accuracy"] <= 1.0
+    assert results["training"]["steps"] == 8  # 24 rows by 5 are 5 batches; 1.5 epochs
+    assert (out / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
+
+    config = json.loads((out / "config.json").read_text())
+    assert config["id2label"] == {"0": "bad", "1": "good"}
+    assert config["problem_type"] == "single_label_classification"
+    task = json.loads((out / "task.json").read_text())
+    assert task["task_name"] == "text_classification"
+    assert (task["max_seq_length"], task["text_columns"]) == (16, 1)
+
+    record = json.loads((out / "run.json").read_text())
+    assert record["command"] == ["run_finetuning", "--x"]
+    assert record["random_seed"] == 12345
+    assert len(record["data"]["train"]["sha256"]) == 64
+    assert record["versions"]["keras"] == keras.__version__
+
+    said = "\n".join(run.said)
+    assert "2 labels: bad 12, good 12" in said
+    assert "0 (0.0%) of the rows are truncated" in said
+    assert "of the tokens are padding" in said
+
+
+def test_predictions_are_those_of_the_saved_model(run, tmp_path):
+    run(do_predict=True)
+    lines = (tmp_path / "out/test_results.tsv").read_text().splitlines()
+    rows = [line.split("\t") for line in lines]
+    assert rows[0] == ["id", "label", "bad", "good"]
+    assert [row[0] for row in rows[1:]] == ["3", "1"]
+    answers = checkpoint.load(tmp_path / "out").predict(["good film", "dull"])
+    for row, answer in zip(rows[1:], answers, strict=True):
+        assert row[1] == answer["label"]
+        expected = [answer["probabilities"][name] for name in ("bad", "good")]
+        np.testing.assert_allclose([float(p) for p in row[2:]], expected, atol=2e-6)
+
+
+def test_training_learns(run):
+    results = run(num_train_epochs=12.0)
+    assert results["accuracy"] >= 0.9
+    assert results["training"]["loss"] < 0.6
+
+
+def test_the_same_command_again_ends_with_the_same_bits(run, tmp_path):
+    run()
+    before = weights(tmp_path / "out")
+    again = run()
+    assert again["training"]["resumed_from"] == 8
+    assert weights(tmp_path / "out") == before
+    run("other")
+    assert weights(tmp_path / "other") == before
+    run("seed", random_seed=7)
+    assert weights(tmp_path / "seed") != before
+
+
+def test_an_interrupted_run_ends_with_the_same_bits(run, tmp_path, monkeypatch):
+    run(save_checkpoints_steps=2)
+    from bert_keras.data import pipeline
+
+    batch, taken = pipeline.batch, []
+
+    def breaks(*arguments):
+        taken.append(1)
+        if len(taken) == 6:
+            raise RuntimeError("power cut")
+        return batch(*arguments)
+
+    monkeypatch.setattr(pipeline, "batch", breaks)
+    with pytest.raises(RuntimeError, match="power cut"):
+        run("cut", save_checkpoints_steps=2)
+    assert not (tmp_path / "cut/config.json").exists()  # no model before its training has ended
+    monkeypatch.undo()
+    results = run("cut", save_checkpoints_steps=2)
+    assert results["training"]["resumed_from"] == 4
+    assert weights(tmp_path / "cut") == weights(tmp_path / "out")
+
+
+def test_a_folder_holds_one_run(run, tmp_path, data_dir):
+    run()
+    assert complaint(run, learning_rate=2e-3) == (
+        f"--output_dir={tmp_path / 'out'}: holds a run with learning_rate=0.001, this one has "
+        "learning_rate=0.002; give the same flags and data to go on with it, or another folder"
+    )
+    write_rows(data_dir / "train.tsv", ROWS * 4)
+    assert "holds a run with train_file=" in complaint(run)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.tex").write_text("")
+    assert complaint(run, "mine").endswith(
+        "mine: holds something else (thesis.tex); name a new or empty folder"
+    )
+    (tmp_path / "file").write_text("")
+    assert complaint(run, "file").endswith("is a file, expected a folder")
+
+
+def test_evaluating_a_finished_model(run, tmp_path):
+    trained = run()
+    record = (tmp_path / "out/run.json").read_bytes()
+    alone = run(do_train=False, do_predict=True, init_checkpoint=None)
+    assert {name: alone[name] for name in ("accuracy", "macro_f1")} == {
+        name: trained[name] for name in ("accuracy", "macro_f1")
+    }
+    assert alone["loss"] == pytest.approx(trained["loss"], abs=1e-6)
+    assert (tmp_path / "out/run.json").read_bytes() == record
+    elsewhere = run("elsewhere", do_train=False, init_checkpoint=str(tmp_path / "out"))
+    assert elsewhere["loss"] == alone["loss"]
+    assert {path.name for path in (tmp_path / "elsewhere").iterdir()} == {
+        *("eval_results.json", "confusion_matrix.png", "run.json")
+    }
+
+
+def test_a_pair_and_a_score(run, tmp_path, data_dir):
+    header = "index\tsentence1\tsentence2\tscore\n"
+    rows = [f"{k}\t{a}\t{b}\t{k / 2:.1f}\n" for k, (a, b) in enumerate(zip(GOOD * 2, BAD * 2))]
+    for split in ("train", "dev"):
+        (data_dir / f"{split}.tsv").write_text(header + "".join(rows), "utf-8")
+    (data_dir / "test.tsv").write_text("index\tsentence1\tsentence2\n9\tgood\tbad\n", "utf-8")
+    results = run(task={"name": "sts-b"}, do_predict=True)
+    assert {"pearson", "spearman", "pearson_spearman", "loss"} <= results.keys()
+    assert (tmp_path / "out/scatter.png").is_file()
+    header, row = (tmp_path / "out/test_results.tsv").read_text().splitlines()
+    assert (header, row.split("\t")[0]) == ("id\tscore", "9")
+    answer = checkpoint.load(tmp_path / "out").predict([("good", "bad")])[0]
+    assert float(row.split("\t")[1]) == pytest.approx(answer["score"], abs=1e-5)
+
+
+def test_several_labels_with_weights(run, tmp_path, data_dir):
+    rows = [
+        (text, json.dumps([label, "film"] if "film" in text else [label])) for text, label in ROWS
+    ]
+    for split in ("train", "dev"):
+        write_rows(data_dir / f"{split}.tsv", rows)
+    results = run(class_weights="balanced", do_predict=True)
+    assert {"micro_f1", "macro_f1", "subset_accuracy"} <= results.keys()
+    config = json.loads((tmp_path / "out/config.json").read_text())
+    assert config["problem_type"] == "multi_label_classification"
+    first = (tmp_path / "out/test_results.tsv").read_text().splitlines()[0]
+    assert first.split("\t") == ["id", "labels", "bad", "film", "good"]
+
+
+def test_class_weights_pull_the_predictions(run):
+    results = {
+        spec: run(spec.replace(":", "-"), class_weights=spec, num_train_epochs=3.0)
+        for spec in ("good:50", "bad:50")
+    }
+    # All on one side: half of the examples are right.
+    assert {result["accuracy"] for result in results.values()} == {0.5}
+
+
+def test_low_rank_updates_and_bfloat16(run, tmp_path):
+    run(lora_rank=2, dtype="mixed_bfloat16", gradient_accumulation_steps=2)
+    model = checkpoint.load(tmp_path / "out")
+    assert np.isfinite(model.predict(["good"])[0]["logits"]).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"do_train": False, "do_eval": False}, "nothing to do: give --do_train"),
+        ({"init_checkpoint": None}, "--do_train needs --init_checkpoint"),
+        ({"init_checkpoint": "nowhere"}, "--init_checkpoint=nowhere: no such folder"),
+        ({"max_seq_length": 62}, "--max_seq_length=62: the model has max_position_embeddings=61"),
+        ({"num_train_epochs": 0.0}, "--num_train_epochs=0.0 must be above 0"),
+        ({"class_weights": "fine:2"}, "--class_weights: unknown label 'fine'"),
+        ({"do_train": False}, "without a fine-tuned classifier; give --do_train"),
+        ({"vocab_file": "missing.txt"}, "missing.txt"),
+    ],
+)
+def test_faults_of_flags_leave_nothing(run, tmp_path, options, says):
+    assert says in complaint(run, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_vocabulary_of_the_wrong_size(run, tmp_path, tiny_vocab_file):
+    longer = tmp_path / "longer.txt"
+    longer.write_text(tiny_vocab_file.read_text() + "surplus\n", "utf-8")
+    message = complaint(run, vocab_file=str(longer))
+    assert str(longer) in message
+    assert "102" in message and "101" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_config_that_is_not_the_checkpoints(run, tmp_path, pretrained):
+    values = json.loads((pretrained / "config.json").read_text())
+    other = tmp_path / "bert_config.json"
+    other.write_text(json.dumps(values | {"num_attention_heads": 11}))
+    assert "num_attention_heads" in complaint(run, bert_config_file=str(other))
+    other.write_text(json.dumps(values | {"vocab_size": 120}))
+    assert "120" in complaint(run, bert_config_file=str(other))
+    assert not (tmp_path / "out").exists()
+
+
+def test_faults_of_data_leave_nothing(run, tmp_path, data_dir):
+    (data_dir / "dev.tsv").write_text("text\tlabel\nfine\tgood\nodd\tmiddling\n")
+    assert complaint(run).endswith(
+        "dev.tsv:3: unknown label 'middling', expected one of: bad, good"
+    )
+    assert not (tmp_path / "out").exists()
