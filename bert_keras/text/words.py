@@ -1,0 +1,133 @@
+"""Text into words, as google-research/bert's BasicTokenizer: cleaned, lower-cased, split.
+
+A chunk of text between white space, or one CJK ideograph, decides its words alone. So words are
+made chunk by chunk, and the tokenizer remembers the chunks that it has seen.
+"""
+
+import re
+from typing import NamedTuple
+
+from bert_keras.text import unicode_table
+from bert_keras.text.unicode_table import ACCENT, ALONE, CONTROL, WORD, Part
+
+_ASCII_WORD = re.compile(r"[A-Za-z0-9]+|[^A-Za-z0-9]")
+_ASCII_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class Word(NamedTuple):
+    """A word in normal form, and where each of its characters lies in the chunk."""
+
+    text: str
+    starts: list[int] | range
+    ends: list[int] | range
+
+
+class WordSplitter:
+    """Finds the chunks of a text, and the words of a chunk.
+
+    Attributes:
+        chunks: a compiled pattern; what it finds in a text is not white space, and is all of it.
+    """
+
+    def __init__(self, lower_case: bool):
+        """`lower_case` also strips accents, as google-research/bert does."""
+        table = unicode_table.load()
+        self._table = table
+        self._lower_case = lower_case
+        self._forms: dict[str, tuple[Part, ...]] = {}
+        spaces = "".join(f"\\U{code:08x}" for code in sorted(table.spaces))
+        ideographs = "".join(f"\\U{r[0]:08x}-\\U{r[-1]:08x}" for r in unicode_table.CJK)
+        accents = "".join(f"\\U{code:08x}" for code in sorted(table.accents))
+        # Accents stay with their ideograph, so that its offsets take them along.
+        self.chunks = re.compile(f"[^{spaces}{ideographs}]+|[{ideographs}][{accents}]*")
+
+    def words(self, chunk: str) -> list[Word]:
+        """The words of a chunk in order; none where all of it is deleted."""
+        if chunk.isascii() and not _ASCII_CONTROL.search(chunk):
+            return self._ascii_words(chunk)
+        return self._all_words(chunk)
+
+    def _ascii_words(self, chunk: str) -> list[Word]:
+        text = chunk.lower() if self._lower_case else chunk
+        found = []
+        for match in _ASCII_WORD.finditer(text):
+            start, end = match.span()
+            found.append(Word(match.group(), range(start, end), range(start + 1, end + 1)))
+        return found
+
+    def _all_words(self, chunk: str) -> list[Word]:
+        parts, sources = self._normal_form(chunk)
+        ends = self._ends(chunk)
+        found: list[Word] = []
+        inside = False
+        for (code, kind), source in zip(parts, sources):
+            if kind == ALONE or (kind == WORD and not inside):
+                found.append(Word(chr(code), [source], [ends[source]]))
+            elif kind == WORD:
+                text, starts, stops = found[-1]
+                found[-1] = Word(text + chr(code), starts, stops)
+                starts.append(source)  # type: ignore[union-attr]
+                stops.append(ends[source])  # type: ignore[union-attr]
+            if kind in (WORD, ALONE):
+                inside = kind == WORD
+        return found
+
+    def _normal_form(self, chunk: str) -> tuple[list[Part], list[int]]:
+        """The chunk's parts without the deleted characters, and the character each is from."""
+        parts: list[Part] = []
+        sources: list[int] = []
+        for index, char in enumerate(chunk):
+            form = self._form(char)
+            if char == "\u03a3" and self._lower_case and self._final_sigma(chunk, index):
+                form = (Part(unicode_table.FINAL_SIGMA, WORD),)
+            for part in form:
+                if part.kind != CONTROL:
+                    parts.append(part)
+                    sources.append(index)
+        if self._lower_case and any(part.code in self._table.reordering for part in parts):
+            parts = self._canonical_order(parts)
+        return parts, sources
+
+    def _form(self, char: str) -> tuple[Part, ...]:
+        form = self._forms.get(char)
+        if form is None:
+            form = self._forms[char] = self._table.normal_form(ord(char), self._lower_case)
+        return form
+
+    def _ends(self, chunk: str) -> list[int]:
+        """Where each character ends, the accents that follow it (and are dropped) included."""
+        ends = list(range(1, len(chunk) + 1))
+        for index in range(len(chunk) - 2, -1, -1):
+            if all(part.kind == ACCENT for part in self._form(chunk[index + 1])):
+                ends[index] = ends[index + 1]
+        return ends
+
+    def _final_sigma(self, chunk: str, index: int) -> bool:
+        """Whether a capital sigma is the last letter of its word (Unicode's Final_Sigma)."""
+        before = self._first_letter(reversed(chunk[:index]))
+        after = self._first_letter(iter(chunk[index + 1 :]))
+        return before in self._table.cased and after not in self._table.cased
+
+    def _first_letter(self, chars) -> int | None:
+        for char in chars:
+            code = ord(char)
+            if code not in self._table.case_ignorable and code not in self._table.control:
+                return code
+        return None
+
+    def _canonical_order(self, parts: list[Part]) -> list[Part]:
+        """Sorts each run of combining marks by class; their places keep their sources."""
+        classes = [self._table.combining_class.get(part.code, 0) for part in parts]
+        ordered: list[Part] = []
+        start = 0
+        while start < len(parts):
+            end = start + 1
+            if classes[start]:
+                while end < len(parts) and classes[end]:
+                    end += 1
+                run = sorted(range(start, end), key=classes.__getitem__)
+                ordered.extend(parts[i] for i in run)
+            else:
+                ordered.append(parts[start])
+            start = end
+        return ordered
