@@ -1,6 +1,6 @@
 """Fine-tune a pretrained BERT on a labelled data set; evaluate it; label new texts.
 
-    run_finetuning --task_name=SST-2 --data_dir=glue/SST-2 --init_checkpoint=MODEL_DIR \\
+    run_finetuning --task_name=SST-2 --data_dir=glue/SST-2 --init_checkpoint=MODEL_DIR
         --do_train --do_eval --do_predict --output_dir=OUT
 
     run_finetuning --task_name=text_classification --data_dir=reviews ...
@@ -20,7 +20,7 @@ from tools import command, common_flags
 
 def define_flags(flag_values: flags.FlagValues) -> None:
     """google-research/bert's run_classifier flags and defaults, and a few more."""
-    text = dict(flag_values=flag_values)
+    text = {"flag_values": flag_values}
     flags.DEFINE_string("task_name", None, "The task: one of those in tasks/.", **text)
     flags.DEFINE_string(
         "data_dir", None, "Folder with the task's train, dev and test files.", **text
@@ -37,7 +37,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_boolean("do_predict", False, "Label the test file: test_results.tsv.", **text)
 
     common_flags.define_max_seq_length(flag_values)
-    sizes = dict(lower_bound=1, flag_values=flag_values)
+    sizes = {"lower_bound": 1, "flag_values": flag_values}
     flags.DEFINE_integer("train_batch_size", 32, "Rows of a training batch.", **sizes)
     flags.DEFINE_integer("eval_batch_size", 8, "Rows of an evaluation batch.", **sizes)
     flags.DEFINE_integer("predict_batch_size", 8, "Rows of a prediction batch.", **sizes)
