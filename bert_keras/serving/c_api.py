@@ -80,6 +80,8 @@ class SavedModel:
             InputError: TensorFlow's own message.
         """
         takes, gives = self.signatures[signature]
+        if set(inputs) != set(takes):
+            raise InputError(f"{signature} takes {sorted(takes)}, got {sorted(inputs)}.")
         feeds = (_Output * len(takes))(*[self._place(takes[name]) for name in inputs])
         values = (ctypes.c_void_p * len(inputs))(*[self._tensor(v) for v in inputs.values()])
         fetches = (_Output * len(gives))(*[self._place(gives[name]) for name in gives])
@@ -163,7 +165,7 @@ def _load_library() -> Any:
         try:
             library = ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_GLOBAL)
         except OSError as error:
-            raise InputError(f"{folder / name}: cannot load TensorFlow's library: {error}") from None
+            raise InputError(f"{folder / name}: cannot load the library: {error}") from None
     assert library is not None
     pointer = ctypes.c_void_p
     for name in (

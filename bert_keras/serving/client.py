@@ -1,7 +1,7 @@
 """Asking a SavedModel, over REST, over gRPC or in this process; the answers look the same.
 
-    client = connect("http://localhost:8501/v1/models/sentiment")
-    client.predict(["a fine film"])  ->  [{"label": "positive", "probabilities": {...}, ...}]
+client = connect("http://localhost:8501/v1/models/sentiment")
+client.predict(["a fine film"])  ->  [{"label": "positive", "probabilities": {...}, ...}]
 """
 
 import abc
@@ -79,7 +79,8 @@ class Client(abc.ABC):
         columns = self._input_columns()
         answers: list[dict[str, Any]] = []
         for start in range(0, len(texts), batch_size):
-            rows = [(t,) if isinstance(t, str) else tuple(t) for t in texts[start : start + batch_size]]
+            batch = texts[start : start + batch_size]
+            rows = [(text,) if isinstance(text, str) else tuple(text) for text in batch]
             for row in rows:
                 if len(row) != len(columns):
                     raise InputError(

@@ -123,9 +123,7 @@ def _answer(context: grpc.ServicerContext, function: Any, *args: Any) -> Any:
     context.abort(code, message)
 
 
-def _predict(
-    store: ModelStore, request: predict_pb2.PredictRequest
-) -> predict_pb2.PredictResponse:
+def _predict(store: ModelStore, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
     version = _check_spec(store, request)
     signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
     inputs = {name: _to_array(name, proto) for name, proto in request.inputs.items()}

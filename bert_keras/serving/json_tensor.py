@@ -102,9 +102,7 @@ def _parse(body: bytes) -> dict[str, Any]:
 
 def _from_rows(instances: Any, expected: Inputs) -> dict[str, np.ndarray]:
     if not isinstance(instances, list):
-        raise invalid(
-            f"JSON Value: {_show(instances)} Excepting 'instances' to be an list/array"
-        )
+        raise invalid(f"JSON Value: {_show(instances)} Excepting 'instances' to be an list/array")
     if not instances:
         raise invalid("JSON Value: [] No values in 'instances' array")
     named = _is_object(instances[0])

@@ -41,7 +41,7 @@ class ModelStore:
         name: the model's name in requests.
         base_path: a directory with one sub-directory for each version, named by its number.
         poll_seconds: how often to look for versions, in seconds; 0 looks once, at the start.
-        log: takes one line for each change.
+        log: takes one line for each change; by default they go to standard error.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class ModelStore:
         base_path: str | pathlib.Path,
         *,
         poll_seconds: float = 1.0,
-        log: Callable[[str], None] | None = None,
+        log: Callable[[str], object] | None = None,
     ):
         self.name = name
         self.base_path = pathlib.Path(base_path)
         self._poll_seconds = poll_seconds
-        self._log = log or (lambda line: print(line, file=sys.stderr, flush=True))
+        self._log = log or (lambda line: sys.stderr.write(line + "\n"))
         self._lock = threading.Lock()
         self._versions: dict[int, Version] = {}
         self._stopped = threading.Event()

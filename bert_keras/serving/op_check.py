@@ -38,7 +38,7 @@ _TEXT_2_20 = _TEXT_2_12 | {
     "TFText>Utf8Binarize",
 }
 
-# TensorFlow's own ops that came after 2.15 (those for TPU embeddings, "Xla...", go by their prefix).
+# TensorFlow's own ops that came after 2.15 (those for TPUs, "Xla...", go by their prefix).
 _CORE_AFTER_2_15 = frozenset(
     """
     CalibrationStatisticsSaver CheckPinned ComputeDedupDataSize ComputeDedupDataSizeV2
@@ -75,7 +75,7 @@ def check_ops(directory: str | pathlib.Path, target: str = OLDEST_TARGET) -> lis
     """
     if target not in TARGETS:
         raise InputError(
-            f"TensorFlow Serving {target} is not a known target; choose one of {', '.join(TARGETS)}."
+            f"TensorFlow Serving {target} is no known target; choose one of {', '.join(TARGETS)}."
         )
     text_ops = _TEXT_2_20 if target == "2.20" else _TEXT_2_12
     core = _registered_ops() - _TEXT_2_20

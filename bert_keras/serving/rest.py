@@ -26,7 +26,8 @@ from bert_keras.serving.grpc_service import metadata_proto, status_proto
 from bert_keras.serving.model_store import ModelStore
 
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
-_POST = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<verb>classify|regress|predict)", re.I)
+_VERB = r"(?P<verb>classify|regress|predict)"
+_POST = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:{_VERB}", re.I)
 _GET = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?P<metadata>/metadata)?", re.I)
 _LARGEST_VERSION = 2**63 - 1
 
@@ -65,11 +66,8 @@ def _answer(store: ModelStore, method: str, path: str, body: bytes) -> Response:
 
 
 def _route(store: ModelStore, method: str, path: str, body: bytes) -> str:
-    match = (
-        _POST.fullmatch(path)
-        if method == "POST"
-        else _GET.fullmatch(path) if method == "GET" else None
-    )
+    pattern = {"POST": _POST, "GET": _GET}.get(method)
+    match = pattern.fullmatch(path) if pattern else None
     if not match:
         raise status.invalid(f"Malformed request: {method} {path}")
     if not match["name"]:
@@ -92,9 +90,7 @@ def _route(store: ModelStore, method: str, path: str, body: bytes) -> str:
         store.check_name(name, version)
         return _metadata(store, version)
     if name != store.name:
-        raise status.ServingError(
-            status.NOT_FOUND, f"Could not find any versions of model {name}"
-        )
+        raise status.ServingError(status.NOT_FOUND, f"Could not find any versions of model {name}")
     return _pretty(_to_dict(status_proto(store, version)))
 
 

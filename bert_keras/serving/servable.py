@@ -37,7 +37,9 @@ class Servable:
             self._loaded = tf.saved_model.load(str(self.path))
         except Exception as error:  # TensorFlow raises many kinds for a damaged directory
             line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise InputError(f"{self.path}: TensorFlow cannot load this SavedModel: {line}") from None
+            raise InputError(
+                f"{self.path}: TensorFlow cannot load this SavedModel: {line}"
+            ) from None
         self._functions = dict(self._loaded.signatures)
 
     def signature(self, name: str) -> meta_graph_pb2.SignatureDef:
@@ -80,7 +82,7 @@ class Servable:
             results = self._functions[signature_name or DEFAULT_SIGNATURE](**tensors)
             return {name: results[name].numpy() for name in wanted}
         except tf.errors.OpError as error:
-            raise status.ServingError(error.error_code, error.message) from None
+            raise status.ServingError(error.error_code, _essence(error.message)) from None
 
     def warm_up(self) -> int:
         """Replays the requests stored with the model; returns how many there were."""
@@ -162,6 +164,15 @@ def _to_tensor(name: str, value: np.ndarray, info: meta_graph_pb2.TensorInfo) ->
     if not shape.is_compatible_with(value.shape):
         raise status.invalid(f"input {name} expects shape {shape} but got {list(value.shape)}")
     return tf.constant(value, dtype=expected)
+
+
+def _essence(message: str) -> str:
+    """The one line of TensorFlow's message that is not about where in Python the node was made."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    for before, line in zip(lines, lines[1:]):
+        if line.startswith("[[{{node"):
+            return before
+    return next((line for line in lines if line != "Graph execution error:"), "unknown error")
 
 
 def _set(names: Iterable[str]) -> str:

@@ -1,0 +1,137 @@
+"""Ask a model: from its directory, from a SavedModel, or from a server; JSON lines out.
+
+    python -m tools.predict --model_dir=MODEL --text="a fine film" --text="a dull one"
+    python -m tools.predict --savedmodel_dir=EXPORT --input_file=reviews.txt
+    python -m tools.predict --server=http://localhost:8501/v1/models/sentiment < reviews.txt
+
+One text a line; two columns with a tab between them for models that compare two texts. The
+answers are in the order of the texts and look the same whoever answers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from absl import flags
+
+from bert_keras.errors import InputError
+from tools import command
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "model_dir", None, "A model's directory, or hf://owner/name.", flag_values=flag_values
+    )
+    flags.DEFINE_string(
+        "savedmodel_dir",
+        None,
+        "A SavedModel: one version, or the directory of versions.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_string(
+        "server",
+        None,
+        "http://host:port/v1/models/NAME or grpc://host:port/NAME, and /versions/N if wished.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_multi_string(
+        "text", [], "A text; may be given many times.", flag_values=flag_values
+    )
+    flags.DEFINE_multi_string(
+        "text_b", [], "The second text of each pair, as often as --text.", flag_values=flag_values
+    )
+    flags.DEFINE_string(
+        "input_file",
+        None,
+        "A file of texts, one a line; standard input without it and --text.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_integer(
+        "predict_batch_size",
+        32,
+        "How many texts to ask at a time.",
+        lower_bound=1,
+        flag_values=flag_values,
+    )
+
+
+def main(FLAGS: flags.FlagValues) -> None:
+    sources = {"--model_dir": FLAGS.model_dir, "--savedmodel_dir": FLAGS.savedmodel_dir}
+    sources["--server"] = FLAGS.server
+    given = [name for name, value in sources.items() if value]
+    if len(given) != 1:
+        raise command.UsageError(
+            f"give one of {', '.join(sources)}; got {', '.join(given) or 'none'}"
+        )
+    if FLAGS.text and FLAGS.input_file:
+        raise command.UsageError("give --text or --input_file, not both")
+    if FLAGS.text_b and len(FLAGS.text_b) != len(FLAGS.text):
+        raise command.UsageError(
+            f"--text_b is given {len(FLAGS.text_b)} times and --text {len(FLAGS.text)} times"
+        )
+    model, columns = open_model(FLAGS)
+    size = FLAGS.predict_batch_size
+    for batch in batches(read_texts(FLAGS, columns), 8 * size):
+        for text, answer in zip(batch, model.predict(batch, batch_size=size)):
+            pair = (text,) if isinstance(text, str) else text
+            names = ("text",) if len(pair) == 1 else ("text_a", "text_b")
+            print(json.dumps({**dict(zip(names, pair)), **answer}, ensure_ascii=False))
+        sys.stdout.flush()
+
+
+def open_model(FLAGS: flags.FlagValues) -> tuple[Any, int | None]:
+    """Returns what answers, and how many texts it takes (None: either)."""
+    if FLAGS.model_dir:
+        import bert_keras
+
+        model = bert_keras.load(FLAGS.model_dir)
+        return model, model.setting("text_columns")
+    from bert_keras.serving import client
+
+    asked = (
+        client.connect(FLAGS.server)
+        if FLAGS.server
+        else client.SavedModelClient(FLAGS.savedmodel_dir)
+    )
+    return asked, asked.text_columns
+
+
+def read_texts(FLAGS: flags.FlagValues, columns: int | None) -> Iterator[Any]:
+    """Yields strings, or pairs of strings, from wherever the flags say."""
+    if FLAGS.text:
+        yield from zip(FLAGS.text, FLAGS.text_b) if FLAGS.text_b else FLAGS.text
+    elif FLAGS.input_file:
+        with open(FLAGS.input_file, "rb") as file:
+            yield from read_lines(file, FLAGS.input_file, columns)
+    else:
+        yield from read_lines(sys.stdin.buffer, "standard input", columns)
+
+
+def read_lines(file: BinaryIO, name: str, columns: int | None) -> Iterator[Any]:
+    """Yields the text or the pair on every line; what is not UTF-8 becomes U+FFFD."""
+    for number, line in enumerate(file, start=1):
+        text = line.rstrip(b"\r\n").decode("utf-8", "replace")
+        if columns != 2:
+            yield text
+            continue
+        pair = text.split("\t")
+        if len(pair) != 2:
+            raise InputError(
+                f"{name}, line {number}: {len(pair)} column(s); this model compares two texts, "
+                "expected two columns with a tab between them."
+            )
+        yield tuple(pair)
+
+
+def batches(texts: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    """Yields lists of `size` texts, the last one shorter."""
+    while batch := list(itertools.islice(texts, size)):
+        yield batch
+
+
+if __name__ == "__main__":
+    command.run(define_flags, main)
