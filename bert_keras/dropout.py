@@ -51,7 +51,7 @@ class Dropout(keras.layers.Layer):
         for size in shape:
             count = count * size
         pairs = keras.random.randint(
-            ((count + 1) // 2,), -(2**31), 2**31 - 1, dtype="int32", seed=self.seed_generator
+            ((count + 1) // 2, 1), -(2**31), 2**31 - 1, dtype="int32", seed=self.seed_generator
         )
         draws = ops.reshape(ops.view(pairs, "int16"), (-1,))
         return ops.reshape(draws[:count], shape)
