@@ -1,0 +1,228 @@
+"""The tokenizer inside a TensorFlow graph: the ids and offsets of `Tokenizer`, for a SavedModel.
+
+Only ops that TF Serving links: TensorFlow's own, and of tensorflow-text the fast WordPiece and
+the UTF-8 normalizer. The vocabulary and the Unicode table are constants of the graph.
+
+Texts go one of two ways, to equal ids. The fast one lets ICU and RE2 clean, lower-case and
+decompose whole strings; it is taken when every text of the batch is of characters that all
+versions of these libraries agree on. The exact one (`graph_words`) reads the packaged table for
+each code point; it takes what remains, and whoever asks for offsets.
+"""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_text
+from tensorflow_text.core.pybinds import pywrap_fast_wordpiece_tokenizer_model_builder as builder
+
+from bert_keras.errors import InputError
+from bert_keras.text import graph_tables, unicode_table
+from bert_keras.text.graph_words import GraphWords
+from bert_keras.text.tokenizer import (
+    MAX_WORD_CHARACTERS,
+    Tokenizer,
+    Truncation,
+    check_encoding,
+)
+from bert_keras.text.vocabulary import SUFFIX
+
+MAX_TEXT_BYTES = 1 << 20
+_MAX_WORD_BYTES = 4 * MAX_WORD_CHARACTERS
+_MAX_PIECE_BYTES = 256  # of tensorflow-text's fast WordPiece
+
+
+class GraphTokenizer(tf.Module):
+    """Strings to padded token ids.
+
+    Attributes:
+        tokenizer: the plain tokenizer that it equals.
+        max_text_bytes: longer texts are cut here before they are tokenized. This changes an
+            encoding only if the first `max_seq_length` tokens lie not within them.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, max_text_bytes: int | None = MAX_TEXT_BYTES):
+        super().__init__()
+        for index, piece in enumerate(tokenizer.vocabulary):
+            if len(piece.encode("utf-8")) > _MAX_PIECE_BYTES:
+                raise InputError(
+                    f"vocab.txt, line {index + 1}: longer than {_MAX_PIECE_BYTES} bytes, which the "
+                    "in-graph tokenizer cannot hold; shorten or remove it."
+                )
+        self.tokenizer = tokenizer
+        self.max_text_bytes = max_text_bytes
+        table = unicode_table.load()
+        self._control = graph_tables.regex_class(table.control)
+        self._spaces = graph_tables.regex_class(table.spaces - {0x20})
+        self._accents = graph_tables.regex_class(table.accents)
+        self._settled = graph_tables.settled_pattern(table, tokenizer.lower_case)
+        self._split_words = GraphWords(tokenizer.lower_case)
+        with tf.device("CPU:0"):
+            # One for texts, which gives up on words that might have more than 200 characters;
+            # one for single words.
+            self._text_pieces = _wordpiece(tokenizer, MAX_WORD_CHARACTERS, False)
+            self._word_pieces = _wordpiece(tokenizer, _MAX_WORD_BYTES, True)
+
+    def __call__(
+        self,
+        text: tf.Tensor,
+        text_b: tf.Tensor | None = None,
+        *,
+        max_seq_length: int,
+        truncation: Truncation = "longest_first",
+    ) -> dict[str, tf.Tensor]:
+        """Encodes each text, or pair, as `Tokenizer.encode` does.
+
+        Args:
+            text: string [B]; UTF-8, what is not vanishes.
+            text_b: string [B], the second texts.
+            max_seq_length: at least 3, special tokens included.
+            truncation: "longest_first" or "only_second".
+
+        Returns:
+            token_ids, segment_ids, padding_mask: int32 [B, T], T the batch's longest row.
+        """
+        check_encoding(max_seq_length, truncation)
+        with tf.device("CPU:0"):
+            ids_a = self.tokenize(text)
+            ids_b = None if text_b is None else self.tokenize(text_b)
+            return self._pack(ids_a, ids_b, max_seq_length, truncation)
+
+    def tokenize(self, text: tf.Tensor) -> tf.RaggedTensor:
+        """The token ids of each text [B], without special tokens: int32 [B, (tokens)]."""
+        with tf.device("CPU:0"):
+            text = self._capped(text)
+            settled = tf.reduce_all(tf.strings.regex_full_match(text, self._settled))
+            ids, splits, sure = tf.cond(
+                settled,
+                lambda: self._tokenize_fast(text),
+                lambda: (tf.zeros([0], tf.int32), tf.zeros([1], tf.int64), tf.constant(False)),
+            )
+
+            def exact() -> tuple[tf.Tensor, tf.Tensor]:
+                found = self._tokenize_exactly(text)[0]
+                return found.flat_values, found.row_splits
+
+            ids, splits = tf.cond(sure, lambda: (ids, splits), exact)
+            return tf.RaggedTensor.from_row_splits(ids, splits, validate=False)
+
+    def tokenize_with_offsets(
+        self, text: tf.Tensor
+    ) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
+        """Token ids, and the characters of the text each stands for.
+
+        Args:
+            text: string [B].
+
+        Returns:
+            ids, starts, ends: int32 [B, (tokens)]. Offsets count Unicode characters of the text
+            as sent; each run of bytes that is not UTF-8 counts as Python's decoder counts it.
+        """
+        with tf.device("CPU:0"):
+            return self._tokenize_exactly(self._capped(text))
+
+    def _capped(self, text: tf.Tensor) -> tf.Tensor:
+        text = tf.ensure_shape(tf.convert_to_tensor(text, tf.string), [None])
+        if self.max_text_bytes is None:
+            return text
+        return tf.strings.substr(text, 0, self.max_text_bytes)
+
+    def _tokenize_fast(self, text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Ids, row splits, and whether they can be relied on: no word may be too long."""
+        text = tf.strings.regex_replace(text, self._control, "")
+        text = tf.strings.regex_replace(text, self._spaces, " ")
+        if self.tokenizer.lower_case:
+            # ASCII first, where ICU would follow the machine's language (a Turkish dotless i).
+            text = tf.strings.lower(tf.strings.lower(text), encoding="utf-8")
+            text = tensorflow_text.normalize_utf8(text, "NFD")
+            text = tf.strings.regex_replace(text, self._accents, "")
+        ids, starts, ends = self._text_pieces.tokenize_with_offsets(text)
+        longest = tf.reduce_max(tf.concat([[0], (ends - starts).flat_values], axis=0))
+        return ids.flat_values, ids.row_splits, longest < MAX_WORD_CHARACTERS
+
+    def _tokenize_exactly(
+        self, text: tf.Tensor
+    ) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
+        words = self._split_words(text)
+        lengths = words.codes.row_lengths()
+        strings = tf.strings.unicode_encode(words.codes, "UTF-8")
+        # No vocabulary has this piece, and as a word it is too long: [UNK].
+        strings = tf.where(lengths > MAX_WORD_CHARACTERS, "x" * (_MAX_WORD_BYTES + 1), strings)
+        ids, starts, ends = self._word_pieces.tokenize_with_offsets(strings)
+        word = ids.value_rowids()
+        # The pieces' bytes within their words, as characters of the whole batch.
+        codes = words.codes.flat_values
+        width = 1 + sum(tf.cast(codes >= low, tf.int32) for low in (0x80, 0x800, 0x10000))
+        character = tf.repeat(tf.range(tf.size(codes)), width)
+        bytes_before = tf.cast(tf.cumsum(tf.concat([[0], width], axis=0)), starts.dtype)
+        word_start = tf.gather(tf.gather(bytes_before, words.codes.row_splits), word)
+        word_end = tf.gather(tf.gather(bytes_before, words.codes.row_splits), word + 1)
+        first = tf.gather(character, word_start + starts.flat_values)
+        last = tf.gather(character, tf.minimum(word_start + ends.flat_values, word_end) - 1)
+        rows = tf.gather(words.rows, word)
+        columns = (ids.flat_values, tf.gather(words.starts, first), tf.gather(words.ends, last))
+        count = tf.size(text, out_type=tf.int64)
+        by_row = tf.RaggedTensor.from_value_rowids(columns[0], rows, count, validate=False)
+        return by_row, by_row.with_flat_values(columns[1]), by_row.with_flat_values(columns[2])
+
+    def _pack(
+        self,
+        ids_a: tf.RaggedTensor,
+        ids_b: tf.RaggedTensor | None,
+        max_seq_length: int,
+        truncation: Truncation,
+    ) -> dict[str, tf.Tensor]:
+        """`[CLS] A [SEP]`, then `B [SEP]` where B has tokens, padded to the longest row."""
+        vocabulary = self.tokenizer.vocabulary
+        length_a = tf.cast(ids_a.row_lengths(), tf.int32)
+        length_b = tf.zeros_like(length_a)
+        if ids_b is not None:
+            length_b = tf.cast(ids_b.row_lengths(), tf.int32)
+        pair = length_b > 0
+        kept_a, kept_b = _kept_tokens(length_a, length_b, max_seq_length, truncation)
+        length = kept_a + 2 + tf.where(pair, kept_b + 1, 0)
+        width = tf.reduce_max(tf.concat([[0], length], axis=0))
+        column = tf.range(width)[tf.newaxis, :]
+        end_a, end_b = (kept_a + 1)[:, tf.newaxis], (length - 1)[:, tf.newaxis]
+        mask = column <= end_b
+        tokens = tf.where(mask, vocabulary.sep_id, vocabulary.pad_id)
+        tokens = tf.where(column == 0, vocabulary.cls_id, tokens)
+        in_a = (column > 0) & (column < end_a)
+        tokens = tf.where(in_a, _columns(ids_a, column - 1, in_a), tokens)
+        if ids_b is not None:
+            in_b = (column > end_a) & (column < end_b)
+            tokens = tf.where(in_b, _columns(ids_b, column - end_a - 1, in_b), tokens)
+        return {
+            "token_ids": tokens,
+            "segment_ids": tf.cast(mask & (column > end_a), tf.int32),
+            "padding_mask": tf.cast(mask, tf.int32),
+        }
+
+
+def _columns(ids: tf.RaggedTensor, column: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
+    """The ids at the wanted columns of each row [B, T]; 0 at the others."""
+    start = tf.cast(ids.row_starts(), tf.int32)[:, tf.newaxis]
+    index = tf.where(wanted, start + column + 1, 0)
+    return tf.gather(tf.concat([[0], ids.flat_values], axis=0), index)
+
+
+def _kept_tokens(
+    length_a: tf.Tensor, length_b: tf.Tensor, max_seq_length: int, truncation: Truncation
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """`tokenizer.kept_tokens` for each row [B]."""
+    budget = max_seq_length - 3
+    if truncation == "only_second":
+        kept_a = tf.minimum(length_a, budget)
+    else:
+        half = budget - budget // 2
+        kept_a = tf.minimum(length_a, tf.maximum(budget - length_b, half))
+    kept_a = tf.where(length_b > 0, kept_a, tf.minimum(length_a, max_seq_length - 2))
+    return kept_a, tf.minimum(length_b, tf.maximum(budget - kept_a, 0))
+
+
+def _wordpiece(tokenizer: Tokenizer, max_bytes: int, single_words: bool) -> Any:
+    model = builder.build_fast_wordpiece_model(
+        list(tokenizer.vocabulary), max_bytes, SUFFIX, "[UNK]", single_words, False
+    )
+    buffer = tf.constant(np.frombuffer(bytes(model), np.uint8))
+    return tensorflow_text.FastWordpieceTokenizer(model_buffer=buffer, token_out_type=tf.int32)
