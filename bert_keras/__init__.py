@@ -1,14 +1,34 @@
 """BERT on Keras 3, from raw text to a served answer.
 
-    >>> import bert_keras
-    >>> model = bert_keras.load(directory)
-    >>> answer = model.predict(["a warm and funny film", "dull"])[0]
-    >>> answer["label"] in model.labels
+    model = bert_keras.load("DIRECTORY")    # or "hf://owner/name"
+    model.predict(["a warm and funny film"])
+    bert_keras.save(model, "NEW_DIRECTORY")
+
+The same from its parts, with a network that has learnt nothing yet:
+
+    >>> import bert_keras, tempfile
+    >>> from bert_keras.models import Classifier
+    >>> from bert_keras.text.vocabulary import Vocabulary
+    >>> words = "[PAD] [UNK] [CLS] [SEP] [MASK] a warm and funny dull film".split()
+    >>> config = bert_keras.BertConfig.from_size("tiny", vocab_size=len(words))
+    >>> model = bert_keras.TextModel(
+    ...     network=Classifier(config, num_labels=2),
+    ...     tokenizer=bert_keras.Tokenizer(Vocabulary(words)),
+    ...     labels=["negative", "positive"],
+    ...     problem_type="single_label_classification",
+    ... )
+    >>> answers = model.predict(["a warm and funny film", "a dull film"])
+    >>> answers[0]["label"] in model.labels
     True
-    >>> list(answer["probabilities"])
+    >>> list(answers[0]["probabilities"])
     ['negative', 'positive']
-    >>> bert_keras.save(model, new_directory)
-    >>> bert_keras.predict(new_directory, ["a warm and funny film"])[0] == answer
+
+A directory keeps all of it:
+
+    >>> directory = tempfile.mkdtemp()
+    >>> bert_keras.save(model, directory)
+    >>> again = bert_keras.predict(directory, ["a warm and funny film", "a dull film"])
+    >>> again == answers
     True
 
 Everything else is imported from its own module, e.g. `bert_keras.models.Classifier`. The names

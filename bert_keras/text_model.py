@@ -17,8 +17,8 @@ from bert_keras.text.tokenizer import Encoding, Tokenizer
 Text = str | Sequence[str]
 
 # What task.json says where it is silent or absent. `max_seq_length` is in tokens, None for all
-# that the positions allow; `text_columns` 1 or 2 texts an example, None for either;
-# `threshold` is the least probability of a label where several may hold.
+# that the positions and the tokenizer's files allow; `text_columns` 1 or 2 texts an example,
+# None for either; `threshold` is the least probability of a label where several may hold.
 TASK_DEFAULTS: dict[str, Any] = {
     "task_name": None,
     "max_seq_length": None,
@@ -56,7 +56,8 @@ class TextModel:
     @property
     def max_seq_length(self) -> int:
         """The most tokens of one example, [CLS] and [SEP] included."""
-        return self.setting("max_seq_length") or self.network.config.max_position_embeddings
+        most = self.network.config.max_position_embeddings
+        return self.setting("max_seq_length") or min(most, self.tokenizer.model_max_length)
 
     def setting(self, name: str) -> Any:
         """Returns an entry of `task`, or its default."""
@@ -82,7 +83,7 @@ class TextModel:
         """
         if self.problem_type is None or not isinstance(self.network, models.Classifier):
             raise InputError(
-                f"a {type(self.network).__name__} has no answer to a text; predict needs a "
+                f"{type(self.network).__name__} has no answer to a text; predict needs a "
                 "sequence classifier. Fine-tune one, or load with head='sequence_classification'."
             )
         if isinstance(texts, str):

@@ -4,7 +4,6 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Iterable
-from typing import Any
 
 from bert_keras import files, models
 from bert_keras.checkpoint import hub, huggingface
@@ -143,13 +142,13 @@ def resolve(directory: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def _write(model: TextModel, directory: pathlib.Path) -> None:
+    head = model.head or huggingface.head_of(model.network)
     model.tokenizer.save(directory)
-    task: dict[str, Any] = {**model.task, "head": model.head}
-    files.write_json(directory / TASK_NAME, task)
+    files.write_json(directory / TASK_NAME, {**model.task, "head": head})
     huggingface.save_network(
         model.network,
         directory,
-        head=model.head,
+        head=head,
         labels=model.labels,
         problem_type=model.problem_type,
     )

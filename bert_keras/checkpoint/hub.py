@@ -61,13 +61,13 @@ def download(handle: str) -> pathlib.Path:
             )
         )
     except errors.RevisionNotFoundError:
-        reason = f"the model has no revision {match['revision']!r}"
+        reason = f"the model has no revision {match['revision'] or 'main'!r}"
     except errors.GatedRepoError:
         reason = "the model asks for an accepted licence and a token (HF_TOKEN)"
     except errors.RepositoryNotFoundError:
         reason = "there is no such model, or it is private (HF_TOKEN)"
     except errors.LocalEntryNotFoundError:
         reason = "the Hub cannot be reached and the cache has no copy; give a directory instead"
-    except (errors.HfHubHTTPError, OSError) as error:
+    except Exception as error:  # of whichever HTTP library this huggingface_hub stands on
         reason = f"the download failed ({' '.join(str(error).split())[:200]})"
     raise InputError(f"{handle}: {reason}.") from None

@@ -148,7 +148,7 @@ def load_encoder(
         allow_missing=allow_missing,
         ignore_unexpected=weight_map.HEAD_NAMES,
     )
-    kind = weight_map.ARCHITECTURES[_class_of(network)]
+    kind = weight_map.ARCHITECTURES[weight_map.HEADS[head_of(network)]]
     head = tuple(theirs for _, theirs, _ in kind.rows)
     return dataclasses.replace(report, fresh=report.fresh + head)
 
@@ -170,7 +170,7 @@ def save_network(
     Raises:
         InputError: the labels do not fit the network.
     """
-    architecture = weight_map.HEADS[head] if head else _class_of(network)
+    architecture = weight_map.HEADS[head or head_of(network)]
     kind = weight_map.ARCHITECTURES[architecture]
     if not isinstance(network, NETWORKS[kind.network]):
         raise InputError(
@@ -198,6 +198,21 @@ def save_network(
     }
     tensor_files.write_tensors(directory / tensor_files.WEIGHTS_NAME, tensors, dtype)
     files.write_json(directory / CONFIG_NAME, values)
+
+
+def head_of(network: models.EncoderModel) -> str:
+    """Returns what a network is written as unless the caller says otherwise.
+
+    Raises:
+        InputError: no class of Hugging Face's computes it.
+    """
+    for name, kind in NETWORKS.items():
+        if type(network) is kind:
+            return DEFAULT_HEADS[name]
+    raise InputError(
+        f"{type(network).__name__} has no counterpart among Hugging Face's BERT classes; "
+        f"expected one of {', '.join(NETWORKS)}."
+    )
 
 
 def read_config(directory: str | os.PathLike[str]) -> tuple[dict[str, Any], BertConfig, str]:
@@ -238,16 +253,6 @@ def _architecture(values: Mapping[str, Any], head: str | None, where: str) -> st
             f"head={'|'.join(weight_map.HEADS)}."
         )
     return named[0]
-
-
-def _class_of(network: models.EncoderModel) -> str:
-    for name, kind in NETWORKS.items():
-        if type(network) is kind:
-            return weight_map.HEADS[DEFAULT_HEADS[name]]
-    raise InputError(
-        f"{type(network).__name__} has no counterpart among Hugging Face's BERT classes; "
-        f"expected one of {', '.join(NETWORKS)}."
-    )
 
 
 def _config_entries(network: models.EncoderModel) -> dict[str, Any]:

@@ -200,8 +200,8 @@ def _no_weights(directory: pathlib.Path) -> str:
     for name, why in FOREIGN_WEIGHTS.items():
         if (directory / name).is_file():
             return (
-                f"{directory}: holds no {WEIGHTS_NAME}; {name} {why}, and is not read. Convert "
-                "it once with transformers and PyTorch: `AutoModel....from_pretrained"
-                f"({str(directory)!r}).save_pretrained(NEW_DIRECTORY)`."
+                f"{directory}: holds no {WEIGHTS_NAME}; {name} {why}, and is not read. Convert it "
+                "once, where you trust it, with transformers and PyTorch: `AutoModelFor....from_"
+                f"pretrained({str(directory)!r}).save_pretrained(NEW_DIRECTORY)`."
             )
     return f"{directory}: holds no {WEIGHTS_NAME} and no {INDEX_NAME}; expected the weights there."
