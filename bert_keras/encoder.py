@@ -28,6 +28,7 @@ class BertEncoder(keras.layers.Layer):
         left_to_right: let a token see itself and those before it, the LTR model of Devlin
             et al., section 5.1.
         lora_rank: rank of the low-rank updates of all kernels in the blocks; 0 for none.
+        pool: whether there is a pooler; heads on single tokens have no use for one.
 
     Call arguments:
         inputs: dict of int [B, T]: `token_ids`, `segment_ids` (all 0 if absent),
@@ -35,7 +36,8 @@ class BertEncoder(keras.layers.Layer):
         taps: None, or a Taps: gates that go in, and inner tensors that come out.
 
     Returns:
-        A dict: `sequence_output` [B, T, D], `pooled_output` [B, D], and what the taps ask for.
+        A dict: `sequence_output` [B, T, D], `pooled_output` [B, D] if there is a pooler, and
+        what the taps ask for.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class BertEncoder(keras.layers.Layer):
         unpad: bool = False,
         left_to_right: bool = False,
         lora_rank: int = 0,
+        pool: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -59,6 +62,7 @@ class BertEncoder(keras.layers.Layer):
         self.unpad = unpad
         self.left_to_right = left_to_right
         self.lora_rank = lora_rank
+        self.pool = pool
 
         self.embeddings = BertEmbeddings(
             config.vocab_size,
@@ -87,19 +91,24 @@ class BertEncoder(keras.layers.Layer):
             )
             for index in range(config.num_hidden_layers)
         ]
-        self.pooler = keras.layers.Dense(
-            config.hidden_size,
-            activation="tanh",
-            kernel_initializer=keras.initializers.TruncatedNormal(stddev=config.initializer_range),
-            dtype=self.dtype_policy,
-            name="pooler",
-        )
+        self.pooler = None
+        if pool:
+            self.pooler = keras.layers.Dense(
+                config.hidden_size,
+                activation="tanh",
+                kernel_initializer=keras.initializers.TruncatedNormal(
+                    stddev=config.initializer_range
+                ),
+                dtype=self.dtype_policy,
+                name="pooler",
+            )
 
     def build(self, inputs_shape: Any = None) -> None:
         self.embeddings.build()
         for block in self.blocks:
             block.build((None, self.config.hidden_size))
-        self.pooler.build((None, self.config.hidden_size))
+        if self.pooler is not None:
+            self.pooler.build((None, self.config.hidden_size))
         self.built = True
 
     def call(
@@ -150,15 +159,13 @@ class BertEncoder(keras.layers.Layer):
             for name in seen:
                 seen[name].append(on_grid(x) if name == "hidden_states" else inside[name])
 
-        # [CLS] is the first token of every sequence: the grid cells 0, T, 2 T, ...
-        first = ops.arange(grid[0], dtype="int32") * grid[1]
-        first = first if grid_to_row is None else ops.take(grid_to_row, first, axis=0)
-        pooled = self.pooler(ops.take(x, first, axis=0))  # [B, D]
-        return {
-            "sequence_output": on_grid(x),
-            "pooled_output": pooled,
-            **{name: tuple(tensors) for name, tensors in seen.items()},
-        }
+        result = {"sequence_output": on_grid(x)}
+        if self.pooler is not None:
+            # [CLS] is the first token of every sequence: the grid cells 0, T, 2 T, ...
+            first = ops.arange(grid[0], dtype="int32") * grid[1]
+            first = first if grid_to_row is None else ops.take(grid_to_row, first, axis=0)
+            result["pooled_output"] = self.pooler(ops.take(x, first, axis=0))  # [B, D]
+        return {**result, **{name: tuple(tensors) for name, tensors in seen.items()}}
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -167,6 +174,7 @@ class BertEncoder(keras.layers.Layer):
             "unpad": self.unpad,
             "left_to_right": self.left_to_right,
             "lora_rank": self.lora_rank,
+            "pool": self.pool,
         }
 
     def _attention_mask(self, real: Any, grid: Any) -> Any:

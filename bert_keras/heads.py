@@ -71,9 +71,6 @@ class MaskedLMHead(keras.layers.Layer):
         logits = ops.matmul(x, decoder) + self.output_bias  # [B * P, V]
         return ops.reshape(ops.cast(logits, "float32"), (batch, predictions, self.vocab_size))
 
-    def compute_output_shape(self, sequence_shape: Any, positions_shape: Any, *_: Any) -> Any:
-        return (*positions_shape, self.vocab_size)
-
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),

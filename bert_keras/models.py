@@ -28,6 +28,8 @@ class EncoderModel(keras.Model):
         `sequence_output` [B, T, D] and `pooled_output` [B, D].
     """
 
+    pool = True  # whether the encoder has a pooler
+
     def __init__(
         self,
         config: BertConfig | Mapping[str, Any],
@@ -44,6 +46,7 @@ class EncoderModel(keras.Model):
             unpad=unpad,
             left_to_right=left_to_right,
             lora_rank=lora_rank,
+            pool=self.pool,
             dtype=self.dtype_policy,
             name="encoder",
         )
@@ -101,7 +104,7 @@ class EncoderModel(keras.Model):
     def _encode(self, inputs: Any, taps: Any, training: bool | None) -> tuple[Any, Any, dict]:
         """Returns `sequence_output`, `pooled_output`, and what the taps asked for."""
         seen = self.encoder(inputs, taps=taps, training=training)
-        return seen.pop("sequence_output"), seen.pop("pooled_output"), seen
+        return seen.pop("sequence_output"), seen.pop("pooled_output", None), seen
 
 
 class _Labelled(EncoderModel):
@@ -145,6 +148,8 @@ class TokenTagger(_Labelled):
         `logits` [B, T, num_labels].
     """
 
+    pool = False
+
     def call(self, inputs: Any, taps: Any = None, training: bool | None = None) -> dict[str, Any]:
         sequence, _, seen = self._encode(inputs, taps, training)
         return {"logits": self.head(sequence, training=training), **seen}
@@ -156,6 +161,8 @@ class SpanPredictor(EncoderModel):
     Returns:
         `start_logits` and `end_logits` [B, T].
     """
+
+    pool = False
 
     def build_heads(self) -> None:
         self.head = self._linear_head(2, "span")

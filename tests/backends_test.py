@@ -1,0 +1,84 @@
+"""TensorFlow, JAX and PyTorch compute the same numbers, each in a process of its own.
+
+The others run without TensorFlow in the process: the networks need keras alone.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+PROGRAM = """
+import sys
+import numpy as np
+from tests import models_test
+from bert_keras.taps import Taps
+import keras
+
+keras.utils.set_random_seed(1)
+out = {}
+for name, (make, data) in models_test.CASES.items():
+    network = make()
+    for index, weight in enumerate(sorted(network.weights, key=lambda w: w.path)):
+        if "seed_generator" in weight.path:
+            continue
+        rng = np.random.default_rng(index)
+        weight.assign((rng.normal(size=tuple(weight.shape)) * 0.2).astype("float32"))
+    gates = np.linspace(0.5, 1.5, 15, dtype="float32").reshape(3, 5)
+    result = network(data(), taps=Taps(outputs=("hidden_states",), head_gates=gates))
+    for index, x in enumerate(keras.tree.flatten(result)):
+        out[f"{name}.{index}"] = keras.ops.convert_to_numpy(x)
+    network(data(), training=True)
+if keras.backend.backend() != "tensorflow":
+    assert "tensorflow" not in sys.modules, "the networks have brought in TensorFlow"
+np.savez(sys.argv[1], **out)
+"""
+
+
+def run(backend, path):
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(path)],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return dict(np.load(path))
+
+
+@pytest.fixture(scope="module")
+def tensorflow_outputs(tmp_path_factory):
+    return run("tensorflow", tmp_path_factory.mktemp("tensorflow") / "out.npz")
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_every_network_agrees_with_tensorflow(backend, tensorflow_outputs, tmp_path):
+    pytest.importorskip(backend)
+    outputs = run(backend, tmp_path / "out.npz")
+    assert outputs.keys() == tensorflow_outputs.keys()
+    for name, want in tensorflow_outputs.items():
+        np.testing.assert_allclose(outputs[name], want, atol=1e-5, err_msg=name)
+
+
+def test_unpad_is_refused_where_shapes_cannot_depend_on_data():
+    pytest.importorskip("jax")
+    program = (
+        "from tests.encoder_test import CONFIG; from bert_keras.encoder import BertEncoder\n"
+        "BertEncoder(CONFIG, unpad=True)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert "needs the TensorFlow backend" in result.stderr

@@ -1,0 +1,160 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from bert_keras.config import BertConfig
+from bert_keras.encoder import BertEncoder
+from bert_keras.taps import OUTPUTS, Taps
+from tests import reference
+from tests.layer_exam import leaves, sit
+
+B, T = 4, 7
+LENGTHS = np.array([7, 3, 1, 5])
+CONFIG = BertConfig(
+    vocab_size=97,
+    hidden_size=15,
+    num_hidden_layers=3,
+    num_attention_heads=5,
+    intermediate_size=22,
+    max_position_embeddings=11,
+    initializer_range=0.2,
+)
+
+
+def inputs(seed=0, tokens=T):
+    rng = np.random.default_rng(seed)
+    return {
+        "token_ids": rng.integers(0, 97, (B, tokens)).astype("int32"),
+        "segment_ids": rng.integers(0, 2, (B, tokens)).astype("int32"),
+        "padding_mask": (np.arange(tokens) < LENGTHS[:, None]).astype("int32"),
+    }
+
+
+def numpy(x):
+    return ops.convert_to_numpy(x)
+
+
+@pytest.mark.parametrize("changes", [{}, {"embedding_size": 6}], ids=["bert", "factorised"])
+def test_sits_the_exam(changes):
+    config = BertConfig.from_dict({**CONFIG.to_dict(), **changes})
+    name = "BertEncoder factorised" if changes else "BertEncoder"
+    sit(name, lambda **kw: BertEncoder(config, **kw), [inputs()])
+
+
+@pytest.mark.parametrize("unpad", [False, True])
+@pytest.mark.parametrize("left_to_right", [False, True])
+@pytest.mark.parametrize("changes", [{}, {"embedding_size": 6, "hidden_act": "gelu_new"}])
+def test_equals_the_float64_reference_on_every_real_token(unpad, left_to_right, changes):
+    config = BertConfig.from_dict({**CONFIG.to_dict(), **changes})
+    encoder = BertEncoder(config, unpad=unpad, left_to_right=left_to_right)
+    gates = np.random.default_rng(1).uniform(0.5, 1.5, (3, 5)).astype("float32")
+    x = inputs()
+    result = encoder(x, taps=Taps(outputs=("hidden_states", "attention_scores"), head_gates=gates))
+    weights = reference.weights_of(encoder)
+    for b, length in enumerate(LENGTHS):
+        states, pooled, maps = reference.encoder(
+            weights,
+            config,
+            x["token_ids"][b, :length],
+            x["segment_ids"][b, :length],
+            left_to_right,
+            gates,
+        )
+        np.testing.assert_allclose(numpy(result["pooled_output"])[b], pooled, atol=1e-5)
+        np.testing.assert_allclose(
+            numpy(result["sequence_output"])[b, :length], states[-1], atol=1e-5
+        )
+        for got, want in zip(result["hidden_states"], states, strict=True):
+            np.testing.assert_allclose(numpy(got)[b, :length], want, atol=1e-5)
+        for got, want in zip(result["attention_scores"], maps, strict=True):
+            np.testing.assert_allclose(numpy(got)[b, :, :length, :length], want, atol=1e-5)
+
+
+@pytest.mark.parametrize("unpad", [False, True])
+def test_padding_and_batch_order_never_change_a_real_row(unpad):
+    encoder = BertEncoder(CONFIG, unpad=unpad)
+    x = inputs()
+    base = numpy(encoder(x)["sequence_output"])
+    real = x["padding_mask"] == 1
+
+    other_ids = np.where(real, x["token_ids"], 5).astype("int32")
+    changed = numpy(encoder({**x, "token_ids": other_ids})["sequence_output"])
+    np.testing.assert_array_equal(changed[real], base[real])
+
+    wider = {name: np.pad(value, ((0, 0), (0, 4))) for name, value in x.items()}
+    wide = numpy(encoder(wider)["sequence_output"])[:, :T]
+    np.testing.assert_allclose(wide[real], base[real], atol=2e-6)
+
+    order = np.array([2, 0, 3, 1])
+    turned = numpy(encoder({name: value[order] for name, value in x.items()})["sequence_output"])
+    np.testing.assert_allclose(turned[real[order]], base[order][real[order]], atol=2e-6)
+
+
+def test_unpadding_gives_zeros_for_padding_and_trains_the_same():
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("unpad is for TensorFlow")
+    import tensorflow as tf
+
+    padded, unpadded = BertEncoder(CONFIG), BertEncoder(CONFIG, unpad=True)
+    x = inputs()
+    padded(x)
+    unpadded(x)
+    unpadded.set_weights(padded.get_weights())
+    assert np.all(numpy(unpadded(x)["sequence_output"])[x["padding_mask"] == 0] == 0)
+
+    def slopes(encoder):
+        with tf.GradientTape() as tape:
+            out = encoder(x)
+            real = tf.cast(x["padding_mask"], "float32")[..., None]
+            loss = tf.reduce_sum(tf.square(out["sequence_output"]) * real)
+            loss += tf.reduce_sum(out["pooled_output"])
+        return [tf.convert_to_tensor(g).numpy() for g in tape.gradient(loss, encoder.weights)]
+
+    for one, other in zip(slopes(padded), slopes(unpadded), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4 * max(1, np.abs(one).max()))
+
+
+def test_gates_of_one_change_nothing_and_a_batch_gate_cuts_its_own_row_alone():
+    encoder = BertEncoder(CONFIG)
+    x = inputs()
+    base = numpy(encoder(x)["pooled_output"])
+    ones = Taps(head_gates=np.ones((B, 3, 5), "float32"), ffn_gates=np.ones((3, 22), "float32"))
+    np.testing.assert_allclose(numpy(encoder(x, taps=ones)["pooled_output"]), base, atol=1e-6)
+    cut = np.ones((B, 3, 5), "float32")
+    cut[1, 2, 4] = 0
+    changed = numpy(encoder(x, taps=Taps(head_gates=cut))["pooled_output"])
+    np.testing.assert_allclose(changed[[0, 2, 3]], base[[0, 2, 3]], atol=1e-6)
+    assert np.abs(changed[1] - base[1]).max() > 1e-4
+
+
+def test_every_tap_has_its_shape():
+    result = BertEncoder(CONFIG)(inputs(), taps=Taps(outputs=OUTPUTS))
+    shapes = {name: {tuple(x.shape) for x in result[name]} for name in OUTPUTS}
+    assert shapes == {
+        "hidden_states": {(B, T, 15)},
+        "attention_scores": {(B, 5, T, T)},
+        "queries": {(B, 5, T, 3)},
+        "keys": {(B, 5, T, 3)},
+        "values": {(B, 5, T, 3)},
+    }
+    assert [len(result[name]) for name in OUTPUTS] == [4, 3, 3, 3, 3]
+
+
+def test_without_a_mask_all_tokens_are_real_and_without_segments_all_are_first():
+    encoder = BertEncoder(CONFIG)
+    ids = inputs()["token_ids"]
+    full = {
+        "token_ids": ids,
+        "segment_ids": np.zeros_like(ids),
+        "padding_mask": np.ones_like(ids),
+    }
+    for one, other in zip(leaves(encoder({"token_ids": ids})), leaves(encoder(full)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_misspelt_tap_is_refused():
+    with pytest.raises(ValueError, match="may name hidden_states.*attention_maps"):
+        Taps(outputs=("attention_maps",))
+    with pytest.raises(TypeError, match="head_gate"):
+        Taps(head_gate=1)
