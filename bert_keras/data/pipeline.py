@@ -16,7 +16,7 @@ import numpy as np
 
 from bert_keras.data.features import Examples, batch
 
-# Batches in a pool. SST-2 at 32: 1 leaves 42 % padding, 10 leaves 8 %, 50 leaves 2 %.
+# Batches in a pool. At 32 rows a batch, 1 leaves 67 % padding on SST-2, 10 18 %, 50 5 %, 100 2 %.
 POOL_BATCHES = 50
 
 

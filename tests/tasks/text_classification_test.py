@@ -201,7 +201,7 @@ def test_a_model_brings_its_columns_and_labels(tmp_path):
 
 
 def test_the_samples_are_what_their_readme_says(repository):
-    for name, counts, columns in (("reviews", (150, 30, 20), 1), ("pairs", (24, 4), 2)):
+    for name, counts, columns in (("reviews", (250, 50, 20), 1), ("pairs", (24, 4), 2)):
         task = tasks.make_task("text_classification", repository / "samples" / name)
         rows = [task.read(split) for split in ("train", "dev", "test")[: len(counts)]]
         assert tuple(map(len, rows)) == counts
