@@ -4,9 +4,11 @@ A code point's record is found through its block of 128, as most blocks are alik
 `records[blocks[code >> 7] << 7 | code & 127]`. The record's bits, from the lowest:
     20  the code point it becomes, minus itself, plus 2**19; or the row of its several parts
     3   kind (WORD, ALONE, SPACE, CONTROL, ACCENT)
-    1   has several parts
     2   1: cased, 2: skipped when a capital sigma looks for a cased letter
+    1   has several parts
     1   a mark that canonical ordering may move, and that stays in the text
+    1   capital sigma
+The last three are special: where no character of a batch has one, its normal form is one sum.
 """
 
 from collections.abc import Iterable
@@ -17,9 +19,11 @@ import numpy as np
 from bert_keras.text import unicode_table
 from bert_keras.text.unicode_table import ACCENT, ALONE, HANGUL, WORD, Part, UnicodeTable
 
-DELTA_BITS, DELTA_MASK, DELTA_ZERO = 20, (1 << 20) - 1, 1 << 19
-KIND_SHIFT, SEVERAL_SHIFT, CASE_SHIFT, REORDERING_SHIFT = 20, 23, 24, 26
+DELTA_MASK, DELTA_ZERO = (1 << 20) - 1, 1 << 19
+KIND_SHIFT, CASE_SHIFT = 20, 23
 CASED, CASE_IGNORABLE = 1, 2
+SEVERAL, REORDERING, SIGMA = 1 << 25, 1 << 26, 1 << 27
+SPECIAL = SEVERAL  # and above
 BLOCK_BITS = 7
 
 
@@ -55,7 +59,7 @@ def normal_forms(table: UnicodeTable, lower_case: bool, keep_accents: bool) -> N
         if len(form) == 1:
             records[code] = (form[0].code - code + DELTA_ZERO) | kind << KIND_SHIFT
         else:
-            records[code] = len(several) | kind << KIND_SHIFT | 1 << SEVERAL_SHIFT
+            records[code] = len(several) | kind << KIND_SHIFT | SEVERAL
             several.append(list(form))
     if lower_case:
         # Deleted characters are skipped too; some of them are surrogates or unassigned.
@@ -67,7 +71,8 @@ def normal_forms(table: UnicodeTable, lower_case: bool, keep_accents: bool) -> N
             for code in {*table.reordering, *table.lower, *table.decomposition}
             if any(p.code in table.reordering for p in table.normal_form(code, True))
         ]
-        records[_index(reordering)] |= 1 << REORDERING_SHIFT
+        records[_index(reordering)] |= REORDERING
+        records[unicode_table.CAPITAL_SIGMA] |= SIGMA
     unique, blocks = np.unique(records.reshape(-1, 1 << BLOCK_BITS), axis=0, return_inverse=True)
     lengths = np.array([len(form) for form in several], np.int32)
     return NormalForms(

@@ -3,10 +3,10 @@
 Only ops that TF Serving links: TensorFlow's own, and of tensorflow-text the fast WordPiece and
 the UTF-8 normalizer. The vocabulary and the Unicode table are constants of the graph.
 
-Texts go one of two ways, to equal ids. The fast one lets ICU and RE2 clean, lower-case and
-decompose whole strings; it is taken when every text of the batch is of characters that all
-versions of these libraries agree on. The exact one (`graph_words`) reads the packaged table for
-each code point; it takes what remains, and whoever asks for offsets.
+A text goes one of two ways, to equal ids. The fast one lets ICU and RE2 clean, lower-case and
+decompose whole strings; it is taken by texts of characters that all versions of these libraries
+agree on. The exact one (`graph_words`) reads the packaged table for each code point; it is taken
+by the other texts, and by whoever asks for offsets.
 """
 
 from typing import Any
@@ -62,6 +62,9 @@ class GraphTokenizer(tf.Module):
             # one for single words.
             self._text_pieces = _wordpiece(tokenizer, MAX_WORD_CHARACTERS, False)
             self._word_pieces = _wordpiece(tokenizer, _MAX_WORD_BYTES, True)
+            self._piece_lengths = tf.constant(
+                [len(piece.removeprefix(SUFFIX)) for piece in tokenizer.vocabulary], tf.int32
+            )
 
     def __call__(
         self,
@@ -92,19 +95,15 @@ class GraphTokenizer(tf.Module):
         """The token ids of each text [B], without special tokens: int32 [B, (tokens)]."""
         with tf.device("CPU:0"):
             text = self._capped(text)
-            settled = tf.reduce_all(tf.strings.regex_full_match(text, self._settled))
-            ids, splits, sure = tf.cond(
-                settled,
-                lambda: self._tokenize_fast(text),
-                lambda: (tf.zeros([0], tf.int32), tf.zeros([1], tf.int64), tf.constant(False)),
+            settled = tf.strings.regex_full_match(text, self._settled)
+            ids, sure = self._tokenize_fast(tf.where(settled, text, ""))
+            sure = sure & settled
+            values, splits = tf.cond(
+                tf.reduce_all(sure),
+                lambda: (ids.flat_values, ids.row_splits),
+                lambda: self._replace_unsure(ids, sure, text),
             )
-
-            def exact() -> tuple[tf.Tensor, tf.Tensor]:
-                found = self._tokenize_exactly(text)[0]
-                return found.flat_values, found.row_splits
-
-            ids, splits = tf.cond(sure, lambda: (ids, splits), exact)
-            return tf.RaggedTensor.from_row_splits(ids, splits, validate=False)
+            return tf.RaggedTensor.from_row_splits(values, splits, validate=False)
 
     def tokenize_with_offsets(
         self, text: tf.Tensor
@@ -127,8 +126,8 @@ class GraphTokenizer(tf.Module):
             return text
         return tf.strings.substr(text, 0, self.max_text_bytes)
 
-    def _tokenize_fast(self, text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Ids, row splits, and whether they can be relied on: no word may be too long."""
+    def _tokenize_fast(self, text: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Tensor]:
+        """Ids, and whether they can be relied on: in texts without very long words."""
         text = tf.strings.regex_replace(text, self._control, "")
         text = tf.strings.regex_replace(text, self._spaces, " ")
         if self.tokenizer.lower_case:
@@ -137,8 +136,20 @@ class GraphTokenizer(tf.Module):
             text = tensorflow_text.normalize_utf8(text, "NFD")
             text = tf.strings.regex_replace(text, self._accents, "")
         ids, starts, ends = self._text_pieces.tokenize_with_offsets(text)
-        longest = tf.reduce_max(tf.concat([[0], (ends - starts).flat_values], axis=0))
-        return ids.flat_values, ids.row_splits, longest < MAX_WORD_CHARACTERS
+        longest = tf.reduce_max(ends - starts, axis=1)  # the least integer where there is none
+        return ids, longest < MAX_WORD_CHARACTERS
+
+    def _replace_unsure(
+        self, ids: tf.RaggedTensor, sure: tf.Tensor, text: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Tokenizes the other texts exactly; values and row splits of all."""
+        unsure = tf.reshape(tf.where(tf.logical_not(sure)), [-1])
+        exact, _, _ = self._tokenize_exactly(tf.gather(text, unsure))
+        both = tf.concat([ids, exact], axis=0)
+        replaced = tf.range(tf.size(unsure, out_type=tf.int64)) + ids.nrows()
+        order = tf.tensor_scatter_nd_update(tf.range(ids.nrows()), unsure[:, tf.newaxis], replaced)
+        both = tf.gather(both, order)
+        return both.flat_values, both.row_splits
 
     def _tokenize_exactly(
         self, text: tf.Tensor
@@ -148,22 +159,29 @@ class GraphTokenizer(tf.Module):
         strings = tf.strings.unicode_encode(words.codes, "UTF-8")
         # No vocabulary has this piece, and as a word it is too long: [UNK].
         strings = tf.where(lengths > MAX_WORD_CHARACTERS, "x" * (_MAX_WORD_BYTES + 1), strings)
-        ids, starts, ends = self._word_pieces.tokenize_with_offsets(strings)
+        ids, _, _ = self._word_pieces.tokenize_with_offsets(strings)
+        # The pieces of all words tile their characters: [UNK] its word's, others their own.
         word = ids.value_rowids()
-        # The pieces' bytes within their words, as characters of the whole batch.
-        codes = words.codes.flat_values
-        width = 1 + sum(tf.cast(codes >= low, tf.int32) for low in (0x80, 0x800, 0x10000))
-        character = tf.repeat(tf.range(tf.size(codes)), width)
-        bytes_before = tf.cast(tf.cumsum(tf.concat([[0], width], axis=0)), starts.dtype)
-        word_start = tf.gather(tf.gather(bytes_before, words.codes.row_splits), word)
-        word_end = tf.gather(tf.gather(bytes_before, words.codes.row_splits), word + 1)
-        first = tf.gather(character, word_start + starts.flat_values)
-        last = tf.gather(character, tf.minimum(word_start + ends.flat_values, word_end) - 1)
+        pieces = ids.flat_values
+        unknown = tf.equal(pieces, self.tokenizer.vocabulary.unknown_id)
+        length = tf.where(
+            unknown,
+            tf.gather(tf.cast(lengths, tf.int32), word),
+            tf.gather(self._piece_lengths, pieces),
+        )
+        end = tf.cumsum(length)
+        starts = tf.gather(words.sources, end - length)
+        ends = tf.gather(words.ends, tf.gather(words.sources, end - 1))
         rows = tf.gather(words.rows, word)
-        columns = (ids.flat_values, tf.gather(words.starts, first), tf.gather(words.ends, last))
-        count = tf.size(text, out_type=tf.int64)
-        by_row = tf.RaggedTensor.from_value_rowids(columns[0], rows, count, validate=False)
-        return by_row, by_row.with_flat_values(columns[1]), by_row.with_flat_values(columns[2])
+        row_starts = tf.cast(tf.gather(words.row_starts, rows), tf.int32)
+        by_row = tf.RaggedTensor.from_value_rowids(
+            pieces, rows, tf.size(text, out_type=tf.int64), validate=False
+        )
+        return (
+            by_row,
+            by_row.with_flat_values(starts - row_starts),
+            by_row.with_flat_values(ends - row_starts),
+        )
 
     def _pack(
         self,

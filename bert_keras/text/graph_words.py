@@ -20,13 +20,16 @@ class Words(NamedTuple):
     Attributes:
         codes: int32 [W, (characters)], the normal form.
         rows: int64 [W], the text of each word.
-        starts, ends: int32 [E], where each character of `codes.flat_values` lies in its text.
+        sources: int32 [E], the character of the batch that each of `codes.flat_values` is from.
+        ends: int32, by `sources`: where a character ends, and the accents that go with it.
+        row_starts: int64 [B], the first character of each text.
     """
 
     codes: tf.RaggedTensor
     rows: tf.Tensor
-    starts: tf.Tensor
+    sources: tf.Tensor
     ends: tf.Tensor
+    row_starts: tf.Tensor
 
 
 class _Parts(NamedTuple):
@@ -57,55 +60,33 @@ class GraphWords(tf.Module):
             closed, "UTF-8", errors="replace", replacement_char=0xFFFD
         )
         codes = decoded.flat_values
-        rows = decoded.value_rowids()
-        first = tf.cast(tf.gather(decoded.row_starts(), rows), tf.int32)
         records = _records(codes, self._forms)
-        if self._lower_case:
-            reorders = tf.reduce_any(_bits(records, graph_tables.REORDERING_SHIFT, 1) > 0)
-            parts = tf.cond(
-                reorders,
+        parts = self._parts(codes, records)
+        return _words(parts, self._ends(records), decoded.row_starts())
+
+    def _parts(self, codes: tf.Tensor, records: tf.Tensor) -> _Parts:
+        """Every character's normal form."""
+        simple = _Parts(
+            codes + (records & graph_tables.DELTA_MASK) - graph_tables.DELTA_ZERO,
+            _kinds(records),
+            tf.range(tf.size(codes)),
+        )
+        if not self._lower_case:
+            return simple
+        is_simple = tf.reduce_max(tf.concat([[0], records], axis=0)) < graph_tables.SPECIAL
+        return _Parts(
+            *tf.cond(is_simple, lambda: simple, lambda: self._special_parts(codes, records))
+        )
+
+    def _special_parts(self, codes: tf.Tensor, records: tf.Tensor) -> _Parts:
+        """The same, where characters have several parts, move, or are capital sigmas."""
+        return _Parts(
+            *tf.cond(
+                tf.reduce_any(_has(records, graph_tables.REORDERING)),
                 lambda: self._ordered_parts(codes),
-                lambda: self._parts(codes, records, self._forms),
+                lambda: _several_parts(codes, records, self._forms),
             )
-            parts = _Parts(*parts)
-        else:
-            parts = self._parts(codes, records, self._forms)
-        starts = tf.range(tf.size(codes))
-        ends = self._ends(starts, records)
-        return _words(parts, starts - first, ends - first, rows)
-
-    def _parts(self, codes: tf.Tensor, records: tf.Tensor, forms: NormalForms) -> _Parts:
-        """Every character's normal form; a capital sigma's by its neighbours."""
-        low = records & graph_tables.DELTA_MASK
-        kinds = _bits(records, graph_tables.KIND_SHIFT, 7)
-        single = codes + low - graph_tables.DELTA_ZERO
-        if self._lower_case:
-            sigma = tf.equal(codes, unicode_table.CAPITAL_SIGMA)
-            single = tf.cond(
-                tf.reduce_any(sigma), lambda: _final_sigmas(single, sigma, records), lambda: single
-            )
-        sources = tf.range(tf.size(codes))
-        if not forms.part_codes.shape[0]:
-            return _Parts(single, kinds, sources)
-        several = _bits(records, graph_tables.SEVERAL_SHIFT, 1) > 0
-
-        def expanded() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            row = tf.where(several, low, 0)
-            lengths = tf.where(several, tf.gather(forms.part_lengths, row), 1)
-            source = tf.repeat(sources, lengths)
-            within = tf.range(tf.size(source)) - tf.gather(
-                tf.cumsum(lengths, exclusive=True), source
-            )
-            is_part = tf.gather(several, source)
-            part = tf.where(is_part, tf.gather(tf.gather(forms.part_starts, row), source), 0)
-            part += tf.where(is_part, within, 0)
-            return (
-                tf.where(is_part, tf.gather(forms.part_codes, part), tf.gather(single, source)),
-                tf.where(is_part, tf.gather(forms.part_kinds, part), tf.gather(kinds, source)),
-                source,
-            )
-
-        return _Parts(*tf.cond(tf.reduce_any(several), expanded, lambda: (single, kinds, sources)))
+        )
 
     def _ordered_parts(self, codes: tf.Tensor) -> _Parts:
         """The parts in canonical order: each run of combining marks sorted by class.
@@ -113,7 +94,7 @@ class GraphWords(tf.Module):
         Accents, which are dropped later, still part or move the other marks here. Deleted
         characters do not. Places keep the character they are from.
         """
-        full = self._parts(codes, _records(codes, self._full_forms), self._full_forms)
+        full = _several_parts(codes, _records(codes, self._full_forms), self._full_forms)
         kept = tf.not_equal(full.kinds, unicode_table.CONTROL)
         codes, kinds, sources = (tf.boolean_mask(column, kept) for column in full)
         place = tf.minimum(tf.searchsorted(self._marks, codes), tf.size(self._marks) - 1)
@@ -123,55 +104,81 @@ class GraphWords(tf.Module):
         order = tf.argsort(run * 256 + tf.cast(classes, tf.int64), stable=True)
         return _Parts(tf.gather(codes, order), tf.gather(kinds, order), sources)
 
-    def _ends(self, starts: tf.Tensor, records: tf.Tensor) -> tf.Tensor:
+    def _ends(self, records: tf.Tensor) -> tf.Tensor:
         """Where each character ends, the accents that follow it (and are dropped) included."""
+        places = tf.range(tf.size(records) + 1)
         if not self._lower_case:
-            return starts + 1
-        base = tf.not_equal(_bits(records, graph_tables.KIND_SHIFT, 7), ACCENT)
-        bases = tf.concat([tf.boolean_mask(starts, base), [tf.size(starts)]], axis=0)
+            return places[1:]
+        base = tf.not_equal(_kinds(records), ACCENT)
+        bases = tf.boolean_mask(places, tf.concat([base, [True]], axis=0))
         return tf.gather(bases, tf.cumsum(tf.cast(base, tf.int32)))
+
+
+def _several_parts(codes: tf.Tensor, records: tf.Tensor, forms: NormalForms) -> _Parts:
+    """Every character's parts; a capital sigma's by its neighbours."""
+    low = records & graph_tables.DELTA_MASK
+    single = codes + low - graph_tables.DELTA_ZERO
+    single = tf.where(_final_sigmas(records), unicode_table.FINAL_SIGMA, single)
+    several = _has(records, graph_tables.SEVERAL)
+    row = tf.where(several, low, 0)
+    lengths = tf.where(several, tf.gather(forms.part_lengths, row), 1)
+    sources = tf.repeat(tf.range(tf.size(codes)), lengths)
+    within = tf.range(tf.size(sources)) - tf.gather(tf.cumsum(lengths, exclusive=True), sources)
+    is_part = tf.gather(several, sources)
+    part = tf.gather(tf.gather(forms.part_starts, row), sources) + within
+    part = tf.where(is_part, part, 0)
+    return _Parts(
+        tf.where(is_part, tf.gather(forms.part_codes, part), tf.gather(single, sources)),
+        tf.where(is_part, tf.gather(forms.part_kinds, part), tf.gather(_kinds(records), sources)),
+        sources,
+    )
 
 
 def _records(codes: tf.Tensor, forms: NormalForms) -> tf.Tensor:
     size = 1 << graph_tables.BLOCK_BITS
-    block = tf.gather(forms.blocks, _bits(codes, graph_tables.BLOCK_BITS, -1))
+    block = tf.gather(forms.blocks, tf.bitwise.right_shift(codes, graph_tables.BLOCK_BITS))
     return tf.gather(forms.records, block * size + (codes & (size - 1)))
 
 
-def _bits(values: tf.Tensor, shift: int, mask: int) -> tf.Tensor:
-    return tf.bitwise.right_shift(values, shift) & mask
+def _kinds(records: tf.Tensor) -> tf.Tensor:
+    return tf.bitwise.right_shift(records, graph_tables.KIND_SHIFT) & 7
 
 
-def _final_sigmas(codes: tf.Tensor, sigma: tf.Tensor, records: tf.Tensor) -> tf.Tensor:
-    """Makes a sigma final where a cased letter precedes it and none follows (Final_Sigma)."""
-    case = _bits(records, graph_tables.CASE_SHIFT, 3)
+def _has(records: tf.Tensor, flag: int) -> tf.Tensor:
+    return tf.not_equal(records & flag, 0)
+
+
+def _final_sigmas(records: tf.Tensor) -> tf.Tensor:
+    """Capital sigmas that a cased letter precedes and none follows (Final_Sigma)."""
+    case = tf.bitwise.right_shift(records, graph_tables.CASE_SHIFT) & 3
     seen = tf.not_equal(case, graph_tables.CASE_IGNORABLE)
     # The letters that are not skipped, with none before the first and none after the last.
     letters = tf.pad(tf.boolean_mask(case, seen), [[1, 1]])
-    rank = tf.cumsum(tf.cast(seen, tf.int32))  # of the nearest letter, itself included
-    before = tf.gather(letters, rank - 1 + tf.cast(tf.logical_not(seen), tf.int32))
-    after = tf.gather(letters, rank + 1)
-    cased_before = tf.equal(before, graph_tables.CASED)
-    final = sigma & cased_before & tf.not_equal(after, graph_tables.CASED)
-    return tf.where(final, unicode_table.FINAL_SIGMA, codes)
+    rank = tf.cumsum(tf.cast(seen, tf.int32))  # a sigma's own among them
+    before, after = tf.gather(letters, tf.maximum(rank - 1, 0)), tf.gather(letters, rank + 1)
+    final = tf.equal(before, graph_tables.CASED) & tf.not_equal(after, graph_tables.CASED)
+    return _has(records, graph_tables.SIGMA) & final
 
 
-def _words(parts: _Parts, starts: tf.Tensor, ends: tf.Tensor, rows: tf.Tensor) -> Words:
+def _words(parts: _Parts, ends: tf.Tensor, row_starts: tf.Tensor) -> Words:
     """Groups parts into words: letters that touch, and each lone character."""
-    kept = tf.less_equal(parts.kinds, SPACE)
-    codes, kinds, sources = (tf.boolean_mask(column, kept) for column in parts)
+    kept = tf.reshape(tf.where(parts.kinds <= SPACE), [-1])
+    kinds = tf.gather(parts.kinds, kept)
     letter = tf.equal(kinds, WORD)
     follows = tf.concat([[False], letter], axis=0)[:-1]
     begins = tf.equal(kinds, ALONE) | (letter & tf.logical_not(follows))
-    solid = tf.not_equal(kinds, SPACE)
-    codes, sources, begins = (tf.boolean_mask(column, solid) for column in (codes, sources, begins))
-    first = tf.cast(tf.reshape(tf.where(begins), [-1]), tf.int64)
-    splits = tf.concat([first, [tf.size(codes, out_type=tf.int64)]], axis=0)
+    solid = tf.reshape(tf.where(tf.not_equal(kinds, SPACE)), [-1])
+    kept = tf.gather(kept, solid)
+    sources = tf.gather(parts.sources, kept)
+    first = tf.reshape(tf.where(tf.gather(begins, solid)), [-1])
+    splits = tf.concat([first, [tf.size(kept, out_type=tf.int64)]], axis=0)
+    of_words = tf.cast(tf.gather(sources, first), tf.int64)
     return Words(
-        codes=tf.RaggedTensor.from_row_splits(codes, splits, validate=False),
-        rows=tf.gather(rows, tf.gather(sources, first)),
-        starts=tf.gather(starts, sources),
-        ends=tf.gather(ends, sources),
+        codes=tf.RaggedTensor.from_row_splits(tf.gather(parts.codes, kept), splits, validate=False),
+        rows=tf.searchsorted(row_starts, of_words, side="right", out_type=tf.int64) - 1,
+        sources=sources,
+        ends=ends,
+        row_starts=row_starts,
     )
 
 
