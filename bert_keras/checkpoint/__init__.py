@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from bert_keras import files, models
 from bert_keras.checkpoint import hub, huggingface
+from bert_keras.checkpoint.config_file import CONFIG_NAME
 from bert_keras.checkpoint.matching import CheckpointMismatch, LoadReport
 from bert_keras.errors import InputError
 from bert_keras.text.tokenizer import Tokenizer
@@ -106,8 +107,8 @@ def save(model: TextModel, directory: str | os.PathLike[str]) -> None:
     with tempfile.TemporaryDirectory(prefix=".saving-", dir=directory) as temporary:
         staged = pathlib.Path(temporary)
         _write(model, staged)
-        (directory / huggingface.CONFIG_NAME).unlink(missing_ok=True)
-        names = sorted(os.listdir(staged), key=lambda name: (name == huggingface.CONFIG_NAME, name))
+        (directory / CONFIG_NAME).unlink(missing_ok=True)
+        names = sorted(os.listdir(staged), key=lambda name: (name == CONFIG_NAME, name))
         for name in names:
             os.replace(staged / name, directory / name)
         files.sync_directory(directory)

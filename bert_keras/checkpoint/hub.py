@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+from typing import TypeGuard
 
 from bert_keras.errors import InputError
 
@@ -24,7 +25,7 @@ _PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _HANDLE = re.compile(rf"hf://(?P<name>{_PART}/{_PART})(@(?P<revision>{_PART}(/{_PART})*))?")
 
 
-def is_handle(text: str | os.PathLike[str]) -> bool:
+def is_handle(text: str | os.PathLike[str]) -> TypeGuard[str]:
     """Tells whether `text` is meant for the Hub rather than the disk."""
     return isinstance(text, str) and text.startswith(SCHEME)
 
@@ -48,7 +49,7 @@ def download(handle: str) -> pathlib.Path:
         from huggingface_hub import errors
     except ImportError:
         raise InputError(
-            f"{handle} needs the package huggingface_hub; install it, or give a directory."
+            f"{handle} needs huggingface-hub: pip install 'bert-keras[hub]', or give a directory."
         ) from None
     try:
         return pathlib.Path(

@@ -6,6 +6,7 @@ reads it; `model.safetensors` holds the tensors under that class's names.
 
 import dataclasses
 import logging
+import math
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,15 +17,15 @@ import keras
 from bert_keras import files, models
 from bert_keras.checkpoint import labels as label_files
 from bert_keras.checkpoint import matching, tensor_files, weight_map
+from bert_keras.checkpoint.config_file import (
+    CONFIG_NAME,
+    LEFT_TO_RIGHT,
+    config_entries,
+    read_architecture,
+    read_config,
+)
 from bert_keras.config import BertConfig
 from bert_keras.errors import InputError
-
-CONFIG_NAME = "config.json"
-
-# The second is ours, for what no BERT class of transformers computes (factorised embeddings,
-# left to right), so that transformers refuses it instead of opening it wrongly.
-MODEL_TYPES = ("bert", "bert_keras")
-LEFT_TO_RIGHT = "left_to_right"
 
 NETWORKS: dict[str, type[models.EncoderModel]] = {
     "EncoderModel": models.EncoderModel,
@@ -47,6 +48,9 @@ DEFAULT_HEADS = {
 
 # google-research/bert's next-sentence labels have no names in config.json.
 NEXT_SENTENCE_LABELS = ("is_next", "not_next")
+
+# Weights of a model so small that a wrong config.json does no harm.
+SMALL = 20_000_000
 
 _log = logging.getLogger("bert_keras")
 
@@ -85,24 +89,21 @@ def load_network(
         CheckpointMismatch: its tensors are not those of the network.
     """
     values, config, where = read_config(directory)
-    tensors = tensor_files.TensorDirectory(directory)
-    architecture = _architecture(values, head, where)
+    if head is not None and head not in weight_map.HEADS:
+        raise InputError(f"head={head!r} is unknown; choose one of {', '.join(weight_map.HEADS)}.")
+    architecture = weight_map.HEADS[head] if head else read_architecture(values, where)
     kind = weight_map.ARCHITECTURES[architecture]
-    labels, problem_type, extra = None, None, {}
-    if kind.labelled:
-        labels = label_files.read_labels(values, where)
-        if num_labels is not None and num_labels != len(labels or ()):
-            labels = label_files.default_labels(num_labels)
-        labels = labels or label_files.default_labels(2)
-    elif kind.network == "Classifier":
-        labels = list(NEXT_SENTENCE_LABELS)
-    if kind.network == "Classifier":
-        problem_type = label_files.read_problem_type(values, len(labels), where)
+    labels = _labels(architecture, values, num_labels, where)
     if labels is not None:
-        extra["num_labels"] = len(labels)
+        options["num_labels"] = len(labels)
+    problem_type = None
+    if labels is not None and kind.network == "Classifier":
+        problem_type = label_files.read_problem_type(values, len(labels), where)
     if LEFT_TO_RIGHT in values:
-        extra[LEFT_TO_RIGHT] = bool(values[LEFT_TO_RIGHT])
-    network = NETWORKS[kind.network](config, **extra, **options)
+        options["left_to_right"] = bool(values[LEFT_TO_RIGHT])
+    tensors = tensor_files.TensorDirectory(directory)
+    _check_plausible(config, tensors, where)
+    network = NETWORKS[kind.network](config, **options)
 
     slots = weight_map.network_slots(network, architecture)
     # What the class of the file does not use, but the file may hold: it is taken as well.
@@ -116,11 +117,11 @@ def load_network(
         tensors,
         what=f"{architecture} of {where}",
         allow_missing=allow_missing,
-        ignore_unexpected=ignore_unexpected,
+        ignore_unexpected=_and_unused_pooler(ignore_unexpected, network),
     )
     _log_exceptions(report, tensors)
-    head = weight_map.ARCHITECTURES[architecture].head
-    return Loaded(network, head, labels, problem_type, report)
+    found = weight_map.ARCHITECTURES[architecture].head
+    return Loaded(network, found, labels, problem_type, report)
 
 
 def load_encoder(
@@ -138,19 +139,26 @@ def load_encoder(
         InputError: the directory is damaged, or its config.json is of another encoder.
         CheckpointMismatch: a tensor of the encoder is missing or of another shape.
     """
-    _, config, where = read_config(directory)
+    values, config, where = read_config(directory)
     _check_same_encoder(config, network.config, where)
     tensors = tensor_files.TensorDirectory(directory)
+    kind = weight_map.ARCHITECTURES[weight_map.HEADS[head_of(network)]]
+    slots = weight_map.encoder_slots(network.encoder, pooled=False)
+    pooler = weight_map.pooler_slots(network.encoder)
+    there = any(weight_map.plain_name(name) in pooler for name in tensors)
+    fresh = tuple(theirs for _, theirs, _ in kind.rows)
+    if there or weight_map.writes_pooler(values.get("architectures")):
+        slots |= pooler
+    else:
+        fresh = (*pooler, *fresh)
     report = matching.assign(
-        weight_map.encoder_slots(network.encoder),
+        slots,
         tensors,
         what=f"the encoder of {where}",
         allow_missing=allow_missing,
-        ignore_unexpected=weight_map.HEAD_NAMES,
+        ignore_unexpected=_and_unused_pooler(weight_map.HEAD_NAMES, network),
     )
-    kind = weight_map.ARCHITECTURES[weight_map.HEADS[head_of(network)]]
-    head = tuple(theirs for _, theirs, _ in kind.rows)
-    return dataclasses.replace(report, fresh=report.fresh + head)
+    return dataclasses.replace(report, fresh=report.fresh + fresh)
 
 
 def save_network(
@@ -177,7 +185,7 @@ def save_network(
             f"head={head!r} is written from a {kind.network}, not a {type(network).__name__}."
         )
     values: dict[str, Any] = {"architectures": [architecture]}
-    values |= _config_entries(network)
+    values |= config_entries(network.config, left_to_right=network.encoder.left_to_right)
     if kind.labelled:
         labels = list(labels or label_files.default_labels(network.num_labels))
         if len(labels) != network.num_labels:
@@ -215,55 +223,39 @@ def head_of(network: models.EncoderModel) -> str:
     )
 
 
-def read_config(directory: str | os.PathLike[str]) -> tuple[dict[str, Any], BertConfig, str]:
-    """Returns `config.json` as it is, the encoder's numbers in it, and its path.
-
-    Raises:
-        InputError: there is none, or it is of another family than BERT.
-    """
-    path = pathlib.Path(directory) / CONFIG_NAME
-    if not path.parent.is_dir():
-        raise InputError(f"{path.parent}: no such directory; expected a model directory.")
-    if not path.is_file():
-        raise InputError(f"{path.parent}: holds no {CONFIG_NAME}; expected a model directory.")
-    where = os.fspath(path)
-    values = files.read_json(path)
-    if not isinstance(values, dict):
-        raise InputError(f"{where}: expected a JSON object, got {type(values).__name__}.")
-    family = values.get("model_type")
-    if family not in MODEL_TYPES:
-        found = f"model_type={family!r}" if "model_type" in values else "no model_type"
-        raise InputError(f"{where}: {found}; only {' and '.join(MODEL_TYPES)} models are read.")
-    encoder = {key: value for key, value in values.items() if key != LEFT_TO_RIGHT}
-    return values, BertConfig.from_dict(encoder, where), where
+def _and_unused_pooler(names: Iterable[str], network: models.EncoderModel) -> tuple[str, ...]:
+    """Adds the pooler to what may lie in the file in vain, where the network has none."""
+    names = (names,) if isinstance(names, str) else tuple(names)
+    return names if network.encoder.pooler is not None else (*names, weight_map.UNUSED_POOLER)
 
 
-def _architecture(values: Mapping[str, Any], head: str | None, where: str) -> str:
-    if head is not None:
-        if head not in weight_map.HEADS:
-            raise InputError(
-                f"head={head!r} is unknown; choose one of {', '.join(weight_map.HEADS)}."
-            )
-        return weight_map.HEADS[head]
-    named = values.get("architectures")
-    if not isinstance(named, list) or len(named) != 1 or named[0] not in weight_map.ARCHITECTURES:
+def _labels(
+    architecture: str, values: Mapping[str, Any], num_labels: int | None, where: str
+) -> list[str] | None:
+    """Returns a name for each output of a network that has `num_labels`, or None."""
+    kind = weight_map.ARCHITECTURES[architecture]
+    if kind.head == "next_sentence":
+        return list(NEXT_SENTENCE_LABELS)
+    if not kind.labelled:
+        return None
+    labels = label_files.read_labels(values, where) or label_files.default_labels(2)
+    if num_labels is not None and num_labels != len(labels):
+        return label_files.default_labels(num_labels)
+    return labels
+
+
+def _check_plausible(config: BertConfig, tensors: tensor_files.TensorDirectory, where: str) -> None:
+    """Refuses, before memory is taken for it, a model far larger than the file beside it."""
+    rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
+    width = 2 * config.hidden_size + config.intermediate_size
+    needed = rows * (config.embedding_size or config.hidden_size)
+    needed += config.num_hidden_layers * 2 * config.hidden_size * width
+    held = sum(math.prod(spec.shape) for spec in tensors.values())
+    if needed > max(2 * held, SMALL):
         raise InputError(
-            f"{where}: architectures={named!r} does not say which BERT this is; expected one of "
-            f"{', '.join(weight_map.ARCHITECTURES)}. Say it with "
-            f"head={'|'.join(weight_map.HEADS)}."
+            f"{where}: describes a model of {needed:,} weights, but {tensors.source} holds "
+            f"{held:,}; they are not of one model."
         )
-    return named[0]
-
-
-def _config_entries(network: models.EncoderModel) -> dict[str, Any]:
-    config = network.config
-    entries = config.to_dict()
-    factorised = entries.get("embedding_size", config.hidden_size) != config.hidden_size
-    if not factorised:
-        entries.pop("embedding_size", None)
-    left_to_right = network.encoder.left_to_right
-    entries |= {LEFT_TO_RIGHT: True} if left_to_right else {}
-    return {"model_type": "bert_keras" if factorised or left_to_right else "bert", **entries}
 
 
 def _check_same_encoder(theirs: BertConfig, ours: BertConfig, where: str) -> None:
@@ -280,13 +272,13 @@ def _check_same_encoder(theirs: BertConfig, ours: BertConfig, where: str) -> Non
 def _log_exceptions(report: matching.LoadReport, tensors: tensor_files.TensorDirectory) -> None:
     if report.fresh:
         _log.warning(
-            "%s lacks %s: as allowed, they start at random.",
+            "%s lacks %s: they start at random.",
             tensors.source,
             ", ".join(report.fresh),
         )
     if report.unused:
         _log.warning(
-            "%s also holds %s: as allowed, they were not read.",
+            "%s also holds %s: they were not read.",
             tensors.source,
             ", ".join(report.unused),
         )

@@ -7,6 +7,8 @@ from bert_keras.errors import InputError
 
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
+MAX_LABELS = 1_000_000
+
 
 def read_labels(values: Mapping[str, Any], where: str) -> list[str] | None:
     """Returns the labels by number, or None where config.json does not say how many there are.
@@ -16,8 +18,8 @@ def read_labels(values: Mapping[str, Any], where: str) -> list[str] | None:
             with `label2id` or `num_labels`.
     """
     count = values.get("num_labels")
-    if count is not None and (not isinstance(count, int) or count < 1):
-        raise InputError(f"{where}: num_labels={count!r}; expected an integer >= 1.")
+    if count is not None and (not isinstance(count, int) or not 1 <= count <= MAX_LABELS):
+        raise InputError(f"{where}: num_labels={count!r}; expected 1 to {MAX_LABELS}.")
     names = values.get("id2label")
     if names is None:
         return None if count is None else default_labels(count)

@@ -56,6 +56,9 @@ BLOCK: tuple[Row, ...] = (
     *_norm("output_norm", "output.LayerNorm"),
 )
 
+# Files from before 2020 keep a pooler that their span or tag head never used.
+UNUSED_POOLER = "pooler"
+
 POOLER: tuple[Row, ...] = _dense("pooler", "pooler.dense")
 
 MASKED_LM: tuple[Row, ...] = (
@@ -158,8 +161,19 @@ def encoder_slots(encoder: Any, *, pooled: bool = True) -> dict[str, Slot]:
     for i, block in enumerate(encoder.blocks):
         slots |= _slots(block, BLOCK, f"encoder.layer.{i}.")
     if pooled:
-        slots |= _slots(encoder, POOLER)
+        slots |= pooler_slots(encoder)
     return slots
+
+
+def pooler_slots(encoder: Any) -> dict[str, Slot]:
+    """Returns the pooler's slots; none where the encoder was built without one."""
+    return {} if encoder.pooler is None else _slots(encoder, POOLER)
+
+
+def writes_pooler(architectures: Any) -> bool:
+    """Tells whether the class that config.json names has a pooler, or may have one."""
+    named = architectures[0] if isinstance(architectures, list) and architectures else None
+    return named not in ARCHITECTURES or ARCHITECTURES[named].pooled
 
 
 def network_slots(network: Any, architecture: str) -> dict[str, Slot]:
@@ -171,16 +185,15 @@ def network_slots(network: Any, architecture: str) -> dict[str, Slot]:
 def optional_slots(network: Any, architecture: str) -> dict[str, dict[str, Slot]]:
     """Returns what the class does without but a file of it may hold, by the group's name.
 
-    Older files keep a pooler that their head never used, and Google's checkpoints, published
-    as masked language models, have the next-sentence head too.
+    Google's checkpoints, published as masked language models, have a pooler and the
+    next-sentence head too.
     """
-    kind = ARCHITECTURES[architecture]
-    groups = {}
-    if not kind.pooled:
-        groups["pooler"] = _slots(network.encoder, POOLER)
-    if kind.head == "masked_lm":
-        groups["next_sentence"] = _slots(network, NEXT_SENTENCE)
-    return groups
+    if ARCHITECTURES[architecture].head != "masked_lm":
+        return {}
+    return {
+        "pooler": pooler_slots(network.encoder),
+        "next_sentence": _slots(network, NEXT_SENTENCE),
+    }
 
 
 def plain_name(name: str) -> str:

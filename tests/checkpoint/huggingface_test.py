@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -202,17 +203,20 @@ def test_googles_checkpoint_called_masked_lm_keeps_its_next_sentence_head(tmp_pa
     assert foreign.largest_difference(found, expected, "pretraining") < TOLERANCE
 
 
-def test_an_unused_pooler_in_an_old_file_is_kept(tmp_path):
+def test_an_unused_pooler_in_an_old_file_is_said_and_not_read(tmp_path, caplog):
     foreign.their_directory(tmp_path, "question_answering")
     tensors = read_tensors(tmp_path)
-    tensors["bert.pooler.dense.weight"] = np.full((33, 33), 0.25, "float32")
-    tensors["bert.pooler.dense.bias"] = np.full((33,), 0.5, "float32")
-    write_tensors(tmp_path, tensors)
+    pooler = {
+        "bert.pooler.dense.weight": np.ones((33, 33), "float32"),
+        "bert.pooler.dense.bias": np.ones((33,), "float32"),
+    }
+    write_tensors(tmp_path, {**tensors, **pooler})
 
     loaded = huggingface.load_network(tmp_path)
 
     assert set(loaded.report.loaded) == set(tensors)
-    assert float(np.asarray(loaded.network.encoder.pooler.bias)[0]) == 0.5
+    assert set(loaded.report.unused) == set(pooler)
+    assert "bert.pooler.dense.weight: they were not read" in caplog.text
 
 
 def test_factorised_and_left_to_right_models_are_refused_by_transformers(tmp_path):
@@ -305,4 +309,31 @@ def test_the_encoder_of_another_activation_is_refused(tmp_path):
     assert str(error.value) == (
         f"{tmp_path}/config.json: hidden_act='gelu_new', but the network was built with 'gelu'; "
         "build it from this file."
+    )
+
+
+def test_a_pooler_that_the_class_never_had_is_new(tmp_path):
+    """A classifier from a masked LM: its pooler starts anew, and the report says so."""
+    foreign.their_directory(tmp_path, "masked_lm")
+    new = ("pooler.dense.weight", "pooler.dense.bias", "classifier.weight", "classifier.bias")
+    assert huggingface.load_encoder(models.Classifier(CONFIG, 3), tmp_path).fresh == new
+
+    # A class that has one must bring it; a network that has no use for one needs none.
+    edit_config(tmp_path, architectures=["BertForPreTraining"])
+    with pytest.raises(InputError, match="missing, the model needs 2 tensors: bert.pooler"):
+        huggingface.load_encoder(models.Classifier(CONFIG, 3), tmp_path)
+    report = huggingface.load_encoder(models.TokenTagger(CONFIG, 3), tmp_path)
+    assert report.fresh == ("classifier.weight", "classifier.bias")
+
+
+@pytest.mark.parametrize("key", ["vocab_size", "num_hidden_layers", "intermediate_size"])
+def test_a_config_far_larger_than_its_file_is_refused_before_memory_is_taken(tmp_path, key):
+    foreign.their_directory(tmp_path, "encoder")
+    edit_config(tmp_path, **{key: 10**12})
+    with pytest.raises(InputError) as error:
+        huggingface.load_network(tmp_path)
+    assert re.fullmatch(
+        rf"{tmp_path}/config.json: describes a model of [\d,]+ weights, but "
+        rf"{tmp_path}/model.safetensors holds [\d,]+; they are not of one model\.",
+        str(error.value),
     )

@@ -1,0 +1,67 @@
+"""config.json: which family, which class, and which encoder a directory holds."""
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from bert_keras import files
+from bert_keras.checkpoint.weight_map import ARCHITECTURES, HEADS
+from bert_keras.config import BertConfig
+from bert_keras.errors import InputError
+
+CONFIG_NAME = "config.json"
+
+# The second is ours, for what no BERT class of transformers computes (factorised embeddings,
+# left to right), so that transformers refuses it instead of opening it wrongly.
+MODEL_TYPES = ("bert", "bert_keras")
+LEFT_TO_RIGHT = "left_to_right"
+
+
+def read_config(directory: str | os.PathLike[str]) -> tuple[dict[str, Any], BertConfig, str]:
+    """Returns `config.json` as it is, the encoder's numbers in it, and its path.
+
+    Raises:
+        InputError: there is none, or it is of another family than BERT.
+    """
+    path = pathlib.Path(directory) / CONFIG_NAME
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: no such directory; expected a model directory.")
+    if not path.is_file():
+        raise InputError(f"{path.parent}: holds no {CONFIG_NAME}; expected a model directory.")
+    where = os.fspath(path)
+    values = files.read_json(path)
+    if not isinstance(values, dict):
+        raise InputError(f"{where}: expected a JSON object, got {type(values).__name__}.")
+    family = values.get("model_type")
+    if family not in MODEL_TYPES:
+        found = f"model_type={family!r}" if "model_type" in values else "no model_type"
+        raise InputError(f"{where}: {found}; only {' and '.join(MODEL_TYPES)} models are read.")
+    encoder = {key: value for key, value in values.items() if key != LEFT_TO_RIGHT}
+    return values, BertConfig.from_dict(encoder, where), where
+
+
+def read_architecture(values: Mapping[str, Any], where: str) -> str:
+    """Returns the one class of `weight_map.ARCHITECTURES` that config.json names.
+
+    Raises:
+        InputError: it names none of them, or several.
+    """
+    named = values.get("architectures")
+    if not isinstance(named, list) or len(named) != 1 or named[0] not in ARCHITECTURES:
+        raise InputError(
+            f"{where}: architectures={named!r} does not say which BERT this is; expected one of "
+            f"{', '.join(ARCHITECTURES)}. Say it with head={'|'.join(HEADS)}."
+        )
+    return named[0]
+
+
+def config_entries(config: BertConfig, *, left_to_right: bool = False) -> dict[str, Any]:
+    """Returns what config.json says of an encoder."""
+    entries = config.to_dict()
+    factorised = entries.get("embedding_size", config.hidden_size) != config.hidden_size
+    if not factorised:
+        entries.pop("embedding_size", None)
+    if left_to_right:
+        entries[LEFT_TO_RIGHT] = True
+    return {"model_type": "bert_keras" if factorised or left_to_right else "bert", **entries}
