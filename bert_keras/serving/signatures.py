@@ -56,18 +56,20 @@ class ServingModule(tf.Module):
         self.weights = [variable.value for variable in network.variables]
         self._call_network = _untracked(network)
         self._text_columns = text_columns
+        config = network.config
+        self._sizes = (config.vocab_size, config.type_vocab_size, config.max_position_embeddings)
 
     def signatures(self) -> dict[str, Any]:
         """The concrete functions to save, by the name of their signature."""
         ids = tf.TensorSpec([None, None], tf.int32)
         found = {
             TEXT_SIGNATURE: self._text_function(),
-            IDS_SIGNATURE: tf.function(self._answer_ids).get_concrete_function(
+            IDS_SIGNATURE: _graph(self._answer_ids).get_concrete_function(
                 token_ids=ids, segment_ids=ids, padding_mask=ids
             ),
         }
         if self._problem_type != "regression":
-            found[LABELS_SIGNATURE] = tf.function(self._name_labels).get_concrete_function(
+            found[LABELS_SIGNATURE] = _graph(self._name_labels).get_concrete_function(
                 index=tf.TensorSpec([None], tf.int32)
             )
         return found
@@ -75,8 +77,8 @@ class ServingModule(tf.Module):
     def _text_function(self) -> Any:
         spec = tf.TensorSpec([None], tf.string)
         if self._text_columns == 1:
-            return tf.function(self._answer_text).get_concrete_function(text=spec)
-        return tf.function(self._answer_pair).get_concrete_function(text_a=spec, text_b=spec)
+            return _graph(self._answer_text).get_concrete_function(text=spec)
+        return _graph(self._answer_pair).get_concrete_function(text_a=spec, text_b=spec)
 
     def _answer_text(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._answer(self.tokenizer(text, max_seq_length=self._max_seq_length))
@@ -87,15 +89,33 @@ class ServingModule(tf.Module):
     def _answer_ids(
         self, token_ids: tf.Tensor, segment_ids: tf.Tensor, padding_mask: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        return {
-            "logits": self._logits(
-                {
-                    "token_ids": token_ids,
-                    "segment_ids": segment_ids,
-                    "padding_mask": padding_mask,
-                }
-            )
+        inputs = {
+            "token_ids": token_ids,
+            "segment_ids": segment_ids,
+            "padding_mask": padding_mask,
         }
+        return {"logits": self._logits(self._checked(inputs))}
+
+    def _checked(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Refuses ids from outside that the network has no rows for, with a clear message."""
+        ids, segments, mask = inputs["token_ids"], inputs["segment_ids"], inputs["padding_mask"]
+        rows, types, most = self._sizes
+        shape = tf.shape(ids)
+        same = tf.reduce_all(shape == tf.shape(segments)) & tf.reduce_all(shape == tf.shape(mask))
+        with tf.control_dependencies(
+            [tf.debugging.Assert(same, ["the three inputs must have one shape"])]
+        ):
+            checks = [
+                (shape[1] <= most, f"token_ids must have at most {most} columns"),
+                (_all_between(ids, rows), f"token_ids must be in [0, {rows})"),
+                (_all_between(segments, types), f"segment_ids must be in [0, {types})"),
+                (
+                    tf.reduce_all(tf.reduce_any(mask[:, :1] != 0, axis=1)),
+                    "padding_mask must be 1 at the first token of every row",
+                ),
+            ]
+        with tf.control_dependencies([tf.debugging.Assert(ok, [text]) for ok, text in checks]):
+            return {name: tf.identity(value) for name, value in inputs.items()}
 
     def _name_labels(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"label": tf.gather(self._names, index)}
@@ -115,6 +135,15 @@ class ServingModule(tf.Module):
     def _logits(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
         # Named, so that a reader of the graph, and of the server's profile, finds it.
         return tf.identity(self._call_network(inputs), name="logits")
+
+
+def _graph(function: Callable[..., Any]) -> Any:
+    # No branch here is Python's own, so there is nothing to rewrite; that takes half of the time.
+    return tf.function(function, autograph=False)
+
+
+def _all_between(ids: tf.Tensor, end: int) -> tf.Tensor:
+    return tf.reduce_all((ids >= 0) & (ids < end))
 
 
 def _untracked(network: Any) -> Callable[[dict[str, tf.Tensor]], tf.Tensor]:

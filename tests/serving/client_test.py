@@ -1,0 +1,101 @@
+"""The client's own part: addresses, faults, and the shape of the answers."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from bert_keras.errors import InputError
+from bert_keras.serving.client import SavedModelClient, connect
+from bert_keras.serving.server import ModelServer
+from tests.serving.conftest import free_port
+
+
+@pytest.fixture(scope="module")
+def server(toy_dir):
+    with ModelServer("toy", toy_dir, poll_seconds=0) as server:
+        yield server
+
+
+def clients(server, toy_dir):
+    return {
+        "rest": connect(server.rest_url),
+        "rest version": connect(server.rest_url + "/versions/1/"),
+        "grpc": connect(f"grpc://{server.grpc_address}/toy"),
+        "grpc version": connect(f"grpc://{server.grpc_address}/toy/versions/1"),
+        "here": SavedModelClient(toy_dir),
+        "here version": SavedModelClient(toy_dir / "1"),
+    }
+
+
+def test_every_way_gives_the_same_answers(server, toy_dir):
+    texts = ["a", "abcd", "é\u0000\ufffd", ""] * 5
+    answers = {}
+    for name, client in clients(server, toy_dir).items():
+        assert client.text_columns == 1
+        answers[name] = client.predict(texts, batch_size=3)
+    first = answers["here"]
+    assert [answer["label"] for answer in first[:4]] == ["short", "long", "long", "short"]
+    assert list(first[0]["probabilities"]) == ["long", "short"]
+    for found in answers.values():
+        assert [list(answer) for answer in found] == [["label", "probabilities", "logits"]] * 20
+        for one, other in zip(found, first):
+            assert one["label"] == other["label"] and one["logits"] == other["logits"]
+            assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-7)
+
+
+def test_nothing_asked_is_nothing_answered(server):
+    assert connect(server.rest_url).predict([]) == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["localhost:8501", "http://localhost:8501", "ftp://x/v1/models/y", "grpc://localhost:8500", ""],
+)
+def test_addresses_of_another_form(address):
+    with pytest.raises(InputError, match="expected http://host:port/v1/models/NAME"):
+        connect(address)
+
+
+def test_nobody_there():
+    port = free_port()
+    with pytest.raises(InputError, match="is the server running"):
+        connect(f"http://127.0.0.1:{port}/v1/models/toy").predict(["a"])
+    with pytest.raises(InputError, match="UNAVAILABLE"):
+        connect(f"grpc://127.0.0.1:{port}/toy").predict(["a"])
+
+
+def test_the_servers_refusal_is_passed_on(server):
+    other = server.rest_url.replace("/toy", "/other")
+    with pytest.raises(InputError, match="404: Servable not found for request: Latest"):
+        connect(other).predict(["a"])
+    with pytest.raises(InputError, match="NOT_FOUND: Servable not found for request"):
+        connect(f"grpc://{server.grpc_address}/other").predict(["a"])
+    with pytest.raises(InputError, match="1 text.* at a time, not 2"):
+        connect(server.rest_url).predict([("a", "b")])
+
+
+def test_something_else_listens():
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>hello</html>")
+
+        def log_message(self, *args):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Page) as page:
+        thread = threading.Thread(target=page.serve_forever)
+        thread.start()
+        try:
+            with pytest.raises(InputError, match="not JSON; is this a model server"):
+                connect(f"http://127.0.0.1:{page.server_port}/v1/models/x").predict(["a"])
+        finally:
+            page.shutdown()
+            thread.join()
+
+
+def test_no_saved_model_there(tmp_path):
+    with pytest.raises(InputError, match="neither a saved_model.pb nor a numbered version"):
+        SavedModelClient(tmp_path)
