@@ -1,0 +1,62 @@
+"""What the README shows exists: commands, flags, folders, and the lines of Python."""
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tools import command, console
+
+ROOT = Path(__file__).resolve().parents[1]  # the real tree, with every folder
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/README.md")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def shown_commands():
+    """Return (page, words) for every `bert-keras NAME ...` and `python -m tools.NAME ...` shown."""
+    found = []
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
+        for block in re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            for line in block.splitlines():
+                match = re.match(r"(?:bert-keras |.*python -m tools\.)(\w+)(.*)", line)
+                if match:
+                    found.append((page, [match[1], *shlex.split(match[2], comments=True)]))
+    return found
+
+
+def test_there_are_commands_to_check():
+    names = {words[0] for _, words in shown_commands()}
+    assert names >= {"run_finetuning", "export_savedmodel", "serve"}
+
+
+@pytest.mark.parametrize(("page", "words"), shown_commands(), ids=lambda value: str(value)[:40])
+def test_shown_commands_have_the_flags_they_show(page, words):
+    module = importlib.import_module(f"tools.{words[0]}")
+    command.parse(module.define_flags, words)
+
+
+def test_every_command_is_in_the_table():
+    for name in console.commands():
+        assert f"| `{name}` |" in README, name
+
+
+def test_every_folder_is_in_the_tree():
+    tree = re.search(r"## The tree\n\n```\n(.*?)```", README, re.DOTALL)[1]
+    rooms = [path for path in ROOT.iterdir() if (path / "BUILD").exists()]
+    inner = [path.parent for path in (ROOT / "bert_keras").glob("*/__init__.py")]
+    for path in rooms + inner:
+        assert f"{path.name}/" in tree, path.name
+
+
+def test_the_python_lines_work(saved_classifier, tmp_path):
+    lines = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    lines = lines.replace('"path/to/a/fine-tuned/bert"', repr(str(saved_classifier)))
+    lines = lines.replace('"path/to/a/new/directory"', repr(str(tmp_path / "new")))
+    assert "path/to" not in lines
+    names = {}
+    exec(compile(lines, "README.md", "exec"), names)
+    assert names["model"].labels == ["negative", "positive"]
+    assert (tmp_path / "new" / "model.safetensors").is_file()
