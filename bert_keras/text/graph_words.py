@@ -91,8 +91,8 @@ class GraphWords(tf.Module):
     def _ordered_parts(self, codes: tf.Tensor) -> _Parts:
         """The parts in canonical order: each run of combining marks sorted by class.
 
-        Accents, which are dropped later, still part or move the other marks here. Deleted
-        characters do not. Places keep the character they are from.
+        Accents are dropped only then, as they part or move the other marks; deleted characters
+        do not. Where marks change places, the text's own order is kept for their sources.
         """
         full = _several_parts(codes, _records(codes, self._full_forms), self._full_forms)
         kept = tf.not_equal(full.kinds, unicode_table.CONTROL)
@@ -102,7 +102,13 @@ class GraphWords(tf.Module):
         classes = tf.where(is_mark, tf.gather(self._classes, place), 0)
         run = tf.cumsum(tf.cast(tf.equal(classes, 0), tf.int64))
         order = tf.argsort(run * 256 + tf.cast(classes, tf.int64), stable=True)
-        return _Parts(tf.gather(codes, order), tf.gather(kinds, order), sources)
+        ordered = tf.gather(kinds, order)
+        base = tf.not_equal(ordered, ACCENT)
+        return _Parts(
+            tf.boolean_mask(tf.gather(codes, order), base),
+            tf.boolean_mask(ordered, base),
+            tf.boolean_mask(sources, tf.not_equal(kinds, ACCENT)),
+        )
 
     def _ends(self, records: tf.Tensor) -> tf.Tensor:
         """Where each character ends, the accents that follow it (and are dropped) included."""

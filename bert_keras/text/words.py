@@ -4,6 +4,7 @@ A chunk of text between white space, or one CJK ideograph, decides its words alo
 made chunk by chunk, and the tokenizer remembers the chunks that it has seen.
 """
 
+import itertools
 import re
 from typing import NamedTuple
 
@@ -38,8 +39,9 @@ class WordSplitter:
         spaces = "".join(f"\\U{code:08x}" for code in sorted(table.spaces))
         ideographs = "".join(f"\\U{r[0]:08x}-\\U{r[-1]:08x}" for r in unicode_table.CJK)
         accents = "".join(f"\\U{code:08x}" for code in sorted(table.accents))
-        # Accents stay with their ideograph, so that its offsets take them along.
-        self.chunks = re.compile(f"[^{spaces}{ideographs}]+|[{ideographs}][{accents}]*")
+        # Accents that will be dropped go with their ideograph, so that its offsets have them.
+        dropped = f"[{accents}]*" if lower_case else ""
+        self.chunks = re.compile(f"[^{spaces}{ideographs}]+|[{ideographs}]{dropped}")
 
     def words(self, chunk: str) -> list[Word]:
         """The words of a chunk in order; none where all of it is deleted."""
@@ -85,7 +87,7 @@ class WordSplitter:
                     parts.append(part)
                     sources.append(index)
         if self._lower_case and any(part.code in self._table.reordering for part in parts):
-            parts = self._canonical_order(parts)
+            return self._canonical_order(parts, sources)
         return parts, sources
 
     def _form(self, char: str) -> tuple[Part, ...]:
@@ -115,19 +117,15 @@ class WordSplitter:
                 return code
         return None
 
-    def _canonical_order(self, parts: list[Part]) -> list[Part]:
-        """Sorts each run of combining marks by class; their places keep their sources."""
+    def _canonical_order(
+        self, parts: list[Part], sources: list[int]
+    ) -> tuple[list[Part], list[int]]:
+        """Sorts each run of combining marks by class, then drops accents.
+
+        Where marks change places, the text's own order is kept for their sources.
+        """
         classes = [self._table.combining_class.get(part.code, 0) for part in parts]
-        ordered: list[Part] = []
-        start = 0
-        while start < len(parts):
-            end = start + 1
-            if classes[start]:
-                while end < len(parts) and classes[end]:
-                    end += 1
-                run = sorted(range(start, end), key=classes.__getitem__)
-                ordered.extend(parts[i] for i in run)
-            else:
-                ordered.append(parts[start])
-            start = end
-        return ordered
+        runs = itertools.accumulate(value == 0 for value in classes)
+        order = sorted(zip(runs, classes, range(len(parts))))
+        ordered = [parts[i] for _, _, i in order if parts[i].kind != ACCENT]
+        return ordered, [s for part, s in zip(parts, sources) if part.kind != ACCENT]
