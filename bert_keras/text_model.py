@@ -1,16 +1,16 @@
 """A network with its tokenizer and labels: texts in, answers out."""
 
-import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
-from bert_keras import models
+from bert_keras import models, training
 from bert_keras.config import BertConfig
+from bert_keras.data.features import Examples
+from bert_keras.data.pipeline import eval_batches
 from bert_keras.errors import InputError
 from bert_keras.text.tokenizer import Encoding, Tokenizer
 
@@ -90,8 +90,15 @@ class TextModel:
             raise InputError("predict takes a list of texts, and got one string; write [text].")
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size}; expected at least 1.")
+        if not texts:
+            return []
         encodings = [self._encode(i, text) for i, text in enumerate(texts)]
-        logits = self._logits(encodings, batch_size)
+        examples = Examples(
+            [np.array(each.token_ids, "int32") for each in encodings],
+            [np.array(each.segment_ids, "int32") for each in encodings],
+        )
+        batches = eval_batches(examples, batch_size, pad_token_id=self.network.config.pad_token_id)
+        logits = training.predict_logits(self.network, batches)
         return [self._answer(row) for row in logits]
 
     def _encode(self, index: int, text: Text) -> Encoding:
@@ -109,18 +116,6 @@ class TextModel:
             wanted = "two texts, a pair" if columns == 2 else "one text"
             raise InputError(f"text {index}: this model takes {wanted}, got {len(pair)}.")
         return self.tokenizer.encode(*pair, max_seq_length=self.max_seq_length)
-
-    def _logits(self, encodings: Sequence[Encoding], batch_size: int) -> np.ndarray:
-        """Returns float32 [number of texts, num_labels], batch by batch from short to long."""
-        logits = np.zeros((len(encodings), self.network.num_labels), "float32")
-        order = np.argsort([len(each.token_ids) for each in encodings], kind="stable")
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            batch = _padded([encodings[row] for row in rows], self.network.config.pad_token_id)
-            with _no_gradient():
-                output = self.network(batch, training=False)["logits"]
-            logits[rows] = keras.ops.convert_to_numpy(output)
-        return logits
 
     def _answer(self, logits: np.ndarray) -> dict[str, Any]:
         if self.problem_type == "regression":
@@ -179,31 +174,3 @@ def check_vocabulary(tokenizer: Tokenizer, config: BertConfig, where: str) -> No
             f"{where}: the vocabulary has {tokens} tokens, but the model's token embedding has "
             f"vocab_size={rows} rows; give the vocabulary that the model was trained with."
         )
-
-
-def _padded(encodings: Sequence[Encoding], pad_id: int) -> dict[str, np.ndarray]:
-    """Returns the three inputs, int32 [B, T], T the longest of these."""
-    shape = len(encodings), max(len(each.token_ids) for each in encodings)
-    batch = {
-        "token_ids": np.full(shape, pad_id, "int32"),
-        "segment_ids": np.zeros(shape, "int32"),
-        "padding_mask": np.zeros(shape, "int32"),
-    }
-    for row, each in enumerate(encodings):
-        length = len(each.token_ids)
-        batch["token_ids"][row, :length] = each.token_ids
-        batch["segment_ids"][row, :length] = each.segment_ids
-        batch["padding_mask"][row, :length] = 1
-    return batch
-
-
-@contextlib.contextmanager
-def _no_gradient() -> Iterator[None]:
-    """Keeps PyTorch from recording; the other backends record only when asked."""
-    if keras.backend.backend() != "torch":
-        yield
-        return
-    import torch
-
-    with torch.no_grad():
-        yield

@@ -8,6 +8,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 import transformers
 
@@ -213,3 +214,16 @@ def test_model_garden(form, batch, found, minilm_dir, tmp_path, record_property)
         expected = output["sequence_output"], output["pooled_output"]
 
     check_equal(found[form], expected, batch, record_property)
+
+
+def test_every_weight_is_written_back_to_the_bit(erf, minilm_dir, tmp_path):
+    huggingface.save_network(erf, tmp_path)
+
+    _, info = transformers.AutoModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info.values()), info
+    written = safetensors.numpy.load_file(tmp_path / "model.safetensors")
+    original = safetensors.numpy.load_file(minilm_dir / "model.safetensors")
+    original.pop("embeddings.position_ids", None)
+    assert written.keys() == original.keys()
+    for name, tensor in original.items():
+        np.testing.assert_array_equal(written[name], tensor)
