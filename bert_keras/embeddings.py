@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from bert_keras.dropout import Dropout
+from bert_keras.normalization import LayerNorm
 
 
 class BertEmbeddings(keras.layers.Layer):
@@ -63,9 +64,7 @@ class BertEmbeddings(keras.layers.Layer):
         self.initializer_range = initializer_range
 
         self.width = embedding_size or hidden_size  # E
-        self.norm = keras.layers.LayerNormalization(
-            epsilon=layer_norm_eps, dtype=self.dtype_policy, name="norm"
-        )
+        self.norm = LayerNorm(epsilon=layer_norm_eps, dtype=self.dtype_policy, name="norm")
         self.drop = Dropout(dropout, dtype=self.dtype_policy, name="drop")
         self.projection = None
         if self.width != hidden_size:

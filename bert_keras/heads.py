@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from bert_keras.dropout import Dropout
+from bert_keras.normalization import LayerNorm
 from bert_keras.transformer import ACTIVATIONS
 
 
@@ -52,9 +53,7 @@ class MaskedLMHead(keras.layers.Layer):
 
     def build(self, sequence_shape: Any, *others: Any, **named: Any) -> None:
         self.dense = _dense(self, self.width, sequence_shape[-1], self.initializer_range)
-        self.norm = keras.layers.LayerNormalization(
-            epsilon=self.layer_norm_eps, dtype=self.dtype_policy, name="norm"
-        )
+        self.norm = LayerNorm(epsilon=self.layer_norm_eps, dtype=self.dtype_policy, name="norm")
         self.norm.build((None, self.width))
         self.output_bias = self.add_weight((self.vocab_size,), "zeros", name="output_bias")
         self.built = True

@@ -1,5 +1,6 @@
 """One transformer block: attention, then a feed-forward, each with residual and norm."""
 
+import math
 from typing import Any
 
 import keras
@@ -7,6 +8,7 @@ from keras import ops
 
 from bert_keras.attention import SelfAttention
 from bert_keras.dropout import Dropout
+from bert_keras.normalization import LayerNorm
 
 
 def gelu_erf(x: Any) -> Any:
@@ -16,7 +18,10 @@ def gelu_erf(x: Any) -> Any:
 
 def gelu_tanh(x: Any) -> Any:
     """The tanh approximation of GELU, which google-research/bert calls "gelu"."""
-    return ops.gelu(x, approximate=True)
+    # The cube is spelt out: TensorFlow fuses this form into the product before it, and not
+    # the power that `ops.gelu` writes.
+    cube = x * x * x
+    return 0.5 * x * (1.0 + ops.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * cube)))
 
 
 ACTIVATIONS = {
@@ -146,9 +151,7 @@ class TransformerBlock(keras.layers.Layer):
         layer.build((None, inputs))
         return layer
 
-    def _norm(self, width: int, name: str) -> keras.layers.LayerNormalization:
-        layer = keras.layers.LayerNormalization(
-            epsilon=self.layer_norm_eps, dtype=self.dtype_policy, name=name
-        )
+    def _norm(self, width: int, name: str) -> LayerNorm:
+        layer = LayerNorm(epsilon=self.layer_norm_eps, dtype=self.dtype_policy, name=name)
         layer.build((None, width))
         return layer
