@@ -160,7 +160,7 @@ class SavedModel:
 def _load_library() -> Any:
     """Opens the libraries of the installed wheels without importing the packages."""
     folder = _package_folder("tensorflow")
-    library = None
+    library: Any = None
     for name in ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2"):
         try:
             library = ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_GLOBAL)
@@ -184,9 +184,11 @@ def _load_library() -> Any:
     library.TF_Message.restype = ctypes.c_char_p
     library.TF_Dim.restype = ctypes.c_int64
     library.TF_StringGetSize.restype = ctypes.c_size_t
-    library.TF_LoadSessionFromSavedModel.argtypes = (
-        [pointer] * 3 + [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int] + [pointer] * 3
-    )
+    library.TF_LoadSessionFromSavedModel.argtypes = [
+        pointer, pointer, pointer,
+        ctypes.POINTER(ctypes.c_char_p), ctypes.c_int,
+        pointer, pointer, pointer,
+    ]  # fmt: skip
     library.TF_SessionRun.argtypes = [
         pointer, pointer,
         ctypes.POINTER(_Output), ctypes.POINTER(pointer), ctypes.c_int,

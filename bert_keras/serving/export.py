@@ -89,7 +89,7 @@ def export_saved_model(
         module = ServingModule(
             _for_serving(model.network, unpad),
             GraphTokenizer(model.tokenizer),
-            problem_type=model.problem_type,
+            problem_type=str(model.problem_type),
             labels=_label_names(model),
             text_columns=model.setting("text_columns"),
             max_seq_length=model.max_seq_length,
@@ -164,11 +164,11 @@ def _compare(model: TextModel, servable: Servable) -> None:
     expected = model.predict(texts)
     outputs = servable.run(TEXT_SIGNATURE, _request_inputs(model, PROBES))
     for row, answer in enumerate(expected):
-        wanted = np.atleast_1d(answer.get("logits", answer.get("score")))
+        kind = "score" if "score" in answer else "logits"
+        wanted, found = np.atleast_1d(answer[kind]), np.atleast_1d(outputs[kind][row])
         tolerance = _TOLERANCE
         if model.network.compute_dtype != "float32":
             tolerance = _BFLOAT16_TOLERANCE * max(1.0, float(np.max(np.abs(wanted))))
-        found = np.atleast_1d(outputs.get("logits", outputs.get("score"))[row])
         difference = float(np.max(np.abs(wanted - found)))
         if not difference <= tolerance:  # a NaN is no match either
             raise InputError(

@@ -312,8 +312,10 @@ def _show(value: Any) -> str:
 def _type_name(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "Null", True: "True", False: "False"}[value]
-    names = {dict: "Object", list: "Array", str: "String"}
-    return names.get(type(value), "Number")
+    for kind, name in ((dict, "Object"), (list, "Array"), (str, "String")):
+        if isinstance(value, kind):
+            return name
+    return "Number"
 
 
 def _shape(array: np.ndarray) -> str:
