@@ -158,6 +158,9 @@ def load_encoder(
         allow_missing=allow_missing,
         ignore_unexpected=_and_unused_pooler(weight_map.HEAD_NAMES, network),
     )
+    # A new head is what fine-tuning is for, and needs no warning; a new pooler does.
+    new_body = tuple(name for name in fresh if name in pooler) + report.fresh
+    _log_exceptions(dataclasses.replace(report, fresh=new_body, unused=()), tensors)
     return dataclasses.replace(report, fresh=report.fresh + fresh)
 
 
@@ -180,9 +183,9 @@ def save_network(
     """
     architecture = weight_map.HEADS[head or head_of(network)]
     kind = weight_map.ARCHITECTURES[architecture]
-    if not isinstance(network, NETWORKS[kind.network]):
+    if type(network) is not NETWORKS[kind.network]:
         raise InputError(
-            f"head={head!r} is written from a {kind.network}, not a {type(network).__name__}."
+            f"head={head!r} is written from {kind.network}, not {type(network).__name__}."
         )
     values: dict[str, Any] = {"architectures": [architecture]}
     values |= config_entries(network.config, left_to_right=network.encoder.left_to_right)

@@ -312,11 +312,12 @@ def test_the_encoder_of_another_activation_is_refused(tmp_path):
     )
 
 
-def test_a_pooler_that_the_class_never_had_is_new(tmp_path):
+def test_a_pooler_that_the_class_never_had_is_new(tmp_path, caplog):
     """A classifier from a masked LM: its pooler starts anew, and the report says so."""
     foreign.their_directory(tmp_path, "masked_lm")
     new = ("pooler.dense.weight", "pooler.dense.bias", "classifier.weight", "classifier.bias")
     assert huggingface.load_encoder(models.Classifier(CONFIG, 3), tmp_path).fresh == new
+    assert "lacks pooler.dense.weight, pooler.dense.bias: they start at random." in caplog.text
 
     # A class that has one must bring it; a network that has no use for one needs none.
     edit_config(tmp_path, architectures=["BertForPreTraining"])
@@ -337,3 +338,10 @@ def test_a_config_far_larger_than_its_file_is_refused_before_memory_is_taken(tmp
         rf"{tmp_path}/model.safetensors holds [\d,]+; they are not of one model\.",
         str(error.value),
     )
+
+
+def test_a_head_that_the_network_has_not_is_refused(tmp_path):
+    with pytest.raises(InputError) as error:
+        huggingface.save_network(models.TokenTagger(CONFIG, 3), tmp_path, head="encoder")
+    assert str(error.value) == ("head='encoder' is written from EncoderModel, not TokenTagger.")
+    assert not list(tmp_path.iterdir())
