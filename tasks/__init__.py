@@ -56,13 +56,13 @@ def make_task(
         InputError: an unknown task or metric, no such folder, or an option that is not the task's.
     """
     kind = task_class(name)
-    files = {split: path for split, path in (files or {}).items() if path}
+    given = {split: path for split, path in (files or {}).items() if path}
     if kind is TextClassification:
-        return TextClassification(data_dir, files=files, metrics=metrics, **options)
+        return TextClassification(data_dir, files=given, metrics=metrics, **options)
     for option, value in options.items():
         if value:
             raise InputError(f"--{option} is for text_classification; {kind.name} knows its own")
-    task = kind(data_dir, files=files)
+    task = kind(data_dir, files=given)
     if metrics:
         task.metrics = check_metrics(metrics, task.problem_type, task.num_outputs)
     return task

@@ -17,8 +17,8 @@ import keras
 from bert_keras import checkpoint, files
 from bert_keras.errors import InputError
 from tasks import output, stages, starting
-from tasks.task import SPLITS, Task, prediction_table
-from tasks.weights import class_weights as class_weights_of
+from tasks.task import SPLITS, Example, Task, prediction_table
+from tasks.weights import label_weights
 
 _logger = logging.getLogger(__name__)
 
@@ -80,29 +80,19 @@ def finetune(
     output_dir = pathlib.Path(output_dir)
     if not (do_train or do_eval or do_predict):
         raise InputError("nothing to do: give --do_train, --do_eval or --do_predict")
-    if do_train and not init_checkpoint:
-        raise InputError("--do_train needs --init_checkpoint: a pretrained model directory")
     if num_train_epochs <= 0 or not 0 <= warmup_proportion <= 1:
         raise InputError(
             f"--num_train_epochs={num_train_epochs} must be above 0 and "
             f"--warmup_proportion={warmup_proportion} between 0 and 1"
         )
+    splits = [split for split, asked in zip(SPLITS, (do_train, do_eval, do_predict)) if asked]
 
     # Everything is read and checked before anything is computed or written.
-    model = None
-    if not do_train:
-        source = init_checkpoint or output_dir
-        model = checkpoint.load(source, lower_case=do_lower_case, dtype=dtype)
-        starting.adopt(task, model, str(source))
-        max_seq_length = min(max_seq_length, model.max_seq_length)
-    asked = {"train": do_train, "dev": do_eval, "test": do_predict}
-    examples = {split: task.read(split) for split in SPLITS if asked[split]}
-    for line in getattr(task, "found", ()):
-        say(line)
-    if do_eval and examples["dev"][0].label is None:
-        raise InputError(f"{task.path('dev')}: has no labels, --do_eval needs them")
-
+    settings: dict[str, Any] | None = None
     if do_train:
+        if not init_checkpoint:
+            raise InputError("--do_train needs --init_checkpoint: a pretrained model directory")
+        examples = _read(task, splits, say)
         settings = {
             "task": task.name,
             "labels": list(task.labels),
@@ -138,20 +128,27 @@ def finetune(
             dtype=dtype,
         )
     else:
+        source = init_checkpoint or output_dir
+        model = checkpoint.load(source, lower_case=do_lower_case, dtype=dtype)
+        starting.adopt(task, model, str(source))
+        examples = _read(task, splits, say)
         output.check(output_dir, None)
-
+        max_seq_length = min(max_seq_length, model.max_seq_length)
     encoded = {
         split: stages.encode(model, task, rows, max_seq_length) for split, rows in examples.items()
     }
-    data = {split: str(task.path(split)) for split in examples}
+    weights = None
     if do_train:
-        rows = encoded["train"].labels
-        weights = class_weights_of(class_weights, task.labels, rows, task.problem_type)
+        weights = label_weights(
+            class_weights, task.labels, encoded["train"].labels, task.problem_type
+        )
 
-    output_dir.mkdir(parents=True, exist_ok=True)
-    results: dict[str, Any] = {}
-    if do_train:
+    output.clean(output_dir)
+    data = {split: str(task.path(split)) for split in splits}
+    if settings is not None or not (output_dir / output.RUN_NAME).exists():
         output.write_run(output_dir, command, random_seed, settings, data, init_checkpoint)
+    results: dict[str, Any] = {}
+    if settings is not None:
         results["training"] = stages.train(
             model,
             task,
@@ -166,14 +163,9 @@ def finetune(
         )
         checkpoint.save(model, output_dir)
         say(f"wrote the model directory {output_dir}")
-    elif not (output_dir / output.RUN_NAME).exists():
-        output.write_run(output_dir, command, random_seed, None, data, init_checkpoint)
-
     if do_eval:
-        results = (
-            stages.evaluate(model, task, encoded["dev"], eval_batch_size, output_dir) | results
-        )
-        results["file"] = data["dev"]
+        measured = stages.evaluate(model, task, encoded["dev"], eval_batch_size, output_dir)
+        results = measured | {"file": data["dev"]} | results
         files.write_json(output_dir / "eval_results.json", results)
         say(f"wrote {output_dir / 'eval_results.json'}: {stages.in_short(task, results)}")
     if do_predict:
@@ -182,3 +174,16 @@ def finetune(
         files.write_text(path, prediction_table(task, examples["test"], logits))
         say(f"wrote {path}: {len(logits)} rows")
     return results
+
+
+def _read(
+    task: Task, splits: Sequence[str], say: Callable[[str], object]
+) -> dict[str, list[Example]]:
+    """The examples of the splits; says what the task found out on the way."""
+    examples = {split: task.read(split) for split in splits}
+    for line in task.found:
+        say(line)
+    for split, flag in (("train", "--do_train"), ("dev", "--do_eval")):
+        if split in examples and examples[split][0].label is None:
+            raise InputError(f"{task.path(split)}: has no labels, {flag} needs them")
+    return examples

@@ -73,14 +73,16 @@ def _correlation(function, labels, predictions):
         return float(function(np.asarray(labels, "float64"), np.asarray(predictions, "float64"))[0])
 
 
-_SINGLE = {
+Metric = Callable[[np.ndarray, np.ndarray], float]
+
+_SINGLE: dict[str, Metric] = {
     "accuracy": accuracy,
     "matthews": matthews,
     "f1": f1,
     "macro_f1": macro_f1,
     "micro_f1": micro_f1,
 }
-METRICS: dict[str, dict[str, Callable[[np.ndarray, np.ndarray], float]]] = {
+METRICS: dict[str, dict[str, Metric]] = {
     "single_label_classification": _SINGLE,
     "multi_label_classification": {
         "micro_f1": micro_f1,

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import platform
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +18,17 @@ from bert_keras import checkpoint, files
 from bert_keras.errors import InputError
 
 RUN_NAME = "run.json"
+
+# How `bert_keras.files` and `checkpoint.save` name what is not whole yet.
+_TEMPORARY = (
+    ".saving-",
+    ".run.json.",
+    ".eval_results.json.",
+    ".test_results.tsv.",
+    ".metrics.jsonl.",
+    ".confusion_matrix.png.",
+    ".scatter.png.",
+)
 
 _LIBRARIES = ("keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn", "scipy")
 
@@ -54,6 +66,14 @@ def check(output_dir: pathlib.Path, settings: Mapping[str, Any] | None) -> None:
                 f"--output_dir={output_dir}: holds a run with {name}={was}, this one has "
                 f"{name}={is_now}; give the same flags and data to go on with it, or another folder"
             )
+
+
+def clean(output_dir: pathlib.Path) -> None:
+    """Makes the folder, and takes away what a killed run was in the middle of writing there."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    for path in output_dir.iterdir():
+        if path.name.startswith(_TEMPORARY):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def write_run(

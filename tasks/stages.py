@@ -127,12 +127,13 @@ def evaluate(
     logits = predict_logits(model, examples, batch_size)
     seconds = time.perf_counter() - began
     name = "scatter.png" if task.problem_type == REGRESSION else "confusion_matrix.png"
-    truth, decided = examples.labels, decide(logits, task.problem_type)
+    measures = _measures(task, examples.labels, logits)
+    truth, decided = np.asarray(examples.labels), decide(logits, task.problem_type)
     drawing = pictures.picture(task.problem_type, task.labels, truth, decided, task.name)
     files.write_bytes(output_dir / name, drawing)
     return {
         "task": task.name,
-        **_measures(task, truth, logits),
+        **measures,
         "examples": len(examples),
         "truncated": examples.truncated,
         "seconds": round(seconds, 3),
@@ -147,7 +148,8 @@ def predict_logits(model: TextModel, examples: features.Examples, batch_size: in
     return training.predict_logits(model.network, batches)
 
 
-def _measures(task: Task, labels: np.ndarray, logits: np.ndarray) -> dict[str, float | None]:
+def _measures(task: Task, labels: np.ndarray | None, logits: np.ndarray) -> dict[str, float | None]:
+    assert labels is not None, "these examples have no labels"
     per_example = losses.PROBLEM_LOSSES[task.problem_type](labels, logits)
     loss = float(np.mean(keras.ops.convert_to_numpy(per_example), dtype="float64"))
     return task.score(labels, logits) | {"loss": loss}

@@ -63,6 +63,7 @@ class Task(abc.ABC):
         problem_type: Hugging Face's name for the kind of loss.
         labels: label names by class number; empty for regression.
         metrics: names in `tasks.metrics`, the official ones of this task.
+        found: a line on each thing that was found out while reading.
         file_names: by split, the names looked for in `data_dir`, first found first taken.
     """
 
@@ -83,6 +84,7 @@ class Task(abc.ABC):
         *,
         files: Mapping[str, str | pathlib.Path] | None = None,
     ):
+        self.found: list[str] = []
         self.data_dir = pathlib.Path(data_dir) if data_dir else None
         self.files = {split: pathlib.Path(path) for split, path in (files or {}).items() if path}
         if self.data_dir is not None and not self.data_dir.is_dir():
@@ -173,6 +175,7 @@ def label_array(examples: Sequence[Example], task: Task) -> np.ndarray | None:
         return np.array([example.label for example in examples], "float32")
     array = np.zeros((len(examples), len(task.labels)), "float32")
     for row, example in enumerate(examples):
+        assert isinstance(example.label, tuple)
         array[row, list(example.label)] = 1.0
     return array
 

@@ -10,15 +10,15 @@ without the training file.
 
 import collections
 import json
-import math
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bert_keras.errors import InputError
 from tasks import metrics as task_metrics
 from tasks import tables
 from tasks.columns import Columns, find_columns
+from tasks.labels import all_floats, checked, in_order, is_list, label_name, number
 from tasks.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Example, Task, text_cell
 
 _NAMES = ("tsv", "csv", "jsonl")
@@ -48,9 +48,6 @@ class TextClassification(Task):
         problem_type: "single_label_classification", "multi_label_classification" or
             "regression"; found out where not given, but never regression.
         metrics: names in `tasks.metrics`; by default all that fit the problem.
-
-    Attributes:
-        found: one line on each thing that was found out.
     """
 
     name = "text_classification"
@@ -74,7 +71,6 @@ class TextClassification(Task):
         metrics: Sequence[str] = (),
     ):
         super().__init__(data_dir, files=files)
-        self.found: list[str] = []
         self._columns = Columns(text_column, text_b_column, label_column)
         self._separator = label_separator or None
         self._asked_metrics = tuple(metrics)
@@ -86,7 +82,7 @@ class TextClassification(Task):
             problem_type = MULTI_LABEL
         self._known = problem_type is not None
         self.problem_type = problem_type or SINGLE_LABEL
-        self.labels = _checked_labels(labels, "--labels")
+        self.labels = checked(labels, "--labels")
         if self.labels and self.problem_type == REGRESSION:
             raise InputError("--labels: a regression has none; leave out one of the two")
 
@@ -94,11 +90,10 @@ class TextClassification(Task):
         table, columns = self._open(split)
         if split == "train" or (split == "dev" and not self.labels):
             self._learn(table, columns)
-        text, text_b = (
-            None if name is None else _position(table, name, flag)
-            for name, flag in ((columns.text, "--text_column"), (columns.text_b, "--text_b_column"))
-        )
-        label = None
+        text = _position(table, columns.text, "--text_column")
+        text_b = label = None
+        if columns.text_b is not None:
+            text_b = _position(table, columns.text_b, "--text_b_column")
         if columns.label is not None and (split != "test" or _has(table, columns.label)):
             label = _position(table, columns.label, "--label_column")
         index = _id_column(table, (text, text_b, label))
@@ -162,7 +157,7 @@ class TextClassification(Task):
         label = _position(table, columns.label, "--label_column")
         cells = [row[label] for row in table.rows]
         if not self._known:
-            if all(_is_list(cell) for cell in cells):
+            if all(is_list(cell) for cell in cells):
                 self.problem_type = MULTI_LABEL
                 self.found.append(f"{table.path}: every label is a list, so a row has several")
             self._known = True
@@ -172,7 +167,7 @@ class TextClassification(Task):
         names: dict[str, None] = {}
         for row in range(len(cells)):
             names.update(dict.fromkeys(self._names(table, row, label)))
-        if self.problem_type == SINGLE_LABEL and len(names) > 20 and _all_floats(names):
+        if self.problem_type == SINGLE_LABEL and len(names) > 20 and all_floats(names):
             raise InputError(
                 f"{table.path}: column {columns.label!r} holds {len(names)} different numbers; say "
                 "--problem_type=regression for scores, or --labels for classes"
@@ -187,7 +182,7 @@ class TextClassification(Task):
                 f"{table.path}: column {columns.label!r} holds one label alone, "
                 f"{next(iter(names))!r}; expected two or more"
             )
-        self.labels = _checked_labels(_sorted(names), str(table.path))
+        self.labels = checked(in_order(names), str(table.path))
         counts = collections.Counter(
             name for row in range(len(cells)) for name in self._names(table, row, label)
         )
@@ -204,7 +199,7 @@ class TextClassification(Task):
 
     def _parse(self, table: tables.Table, row: int, column: int) -> int | float | tuple[int, ...]:
         if self.problem_type == REGRESSION:
-            return _score(table, row, column)
+            return number(table, row, column)
         numbers = []
         for name in self._names(table, row, column):
             if name not in self.labels:
@@ -220,7 +215,7 @@ class TextClassification(Task):
         cell = table.rows[row][column]
         where = table.where(row)
         if self.problem_type == SINGLE_LABEL:
-            return [_label_name(cell, where)]
+            return [label_name(cell, where)]
         if isinstance(cell, str) and self._separator:
             return [part.strip() for part in cell.split(self._separator) if part.strip()]
         if isinstance(cell, str):
@@ -232,61 +227,7 @@ class TextClassification(Task):
             raise InputError(
                 f'{where}: expected a list of labels such as ["a", "b"], or say --label_separator'
             )
-        return [_label_name(part, where) for part in cell]
-
-
-def _label_name(cell: Any, where: str) -> str:
-    if isinstance(cell, bool):
-        return str(cell).lower()
-    if isinstance(cell, int):
-        return str(cell)
-    if not isinstance(cell, str) or not cell.strip():
-        raise InputError(f"{where}: no label; expected a name")
-    return cell.strip()
-
-
-def _score(table: tables.Table, row: int, column: int) -> float:
-    cell = table.rows[row][column]
-    try:
-        score = float(cell)
-    except (TypeError, ValueError):
-        score = math.nan
-    if not math.isfinite(score):
-        raise InputError(f"{table.where(row)}: label {cell!r}, expected a number")
-    return score
-
-
-def _checked_labels(names: Iterable[str], where: str) -> tuple[str, ...]:
-    names = tuple(names)
-    for name in names:
-        if not name or any(character in name for character in "\t\r\n"):
-            raise InputError(f"{where}: a label may hold no tab or line break, here is {name!r}")
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"{where}: the label {twice!r} is named twice")
-    return names
-
-
-def _sorted(names: Iterable[str]) -> list[str]:
-    """Numbers by value, everything else by alphabet."""
-    names = sorted(names)
-    return sorted(names, key=float) if _all_floats(names) else names
-
-
-def _all_floats(names: Iterable[str]) -> bool:
-    try:
-        return all(math.isfinite(float(name)) for name in names)
-    except ValueError:
-        return False
-
-
-def _is_list(cell: Any) -> bool:
-    if isinstance(cell, str) and cell.strip().startswith("["):
-        try:
-            cell = json.loads(cell)
-        except ValueError:
-            return False
-    return isinstance(cell, list)
+        return [label_name(part, where) for part in cell]
 
 
 def _has(table: tables.Table, name: str) -> bool:
@@ -296,8 +237,9 @@ def _has(table: tables.Table, name: str) -> bool:
 
 
 def _position(table: tables.Table, name: str | None, flag: str) -> int:
+    assert name is not None, "found out or asked for"
     if table.header is None:
-        if not str(name).isdigit():
+        if not name.isdigit():
             raise InputError(f"{flag}={name}: give positions for all columns, or names for all")
         if int(name) >= len(table.rows[0]):
             raise InputError(
@@ -308,10 +250,9 @@ def _position(table: tables.Table, name: str | None, flag: str) -> int:
 
 
 def _id_column(table: tables.Table, taken: tuple[int | None, ...]) -> int | None:
-    for name in ("id", "index"):
-        if name in (table.header or ()) and table.header.index(name) not in taken:
-            return table.header.index(name)
-    return None
+    header = table.header or ()
+    places = (header.index(name) for name in ("id", "index") if name in header)
+    return next((place for place in places if place not in taken), None)
 
 
 def _id(table: tables.Table, row: int, column: int) -> str:

@@ -8,8 +8,8 @@ from bert_keras.errors import InputError
 from tasks.task import REGRESSION, SINGLE_LABEL
 
 
-def class_weights(
-    spec: str | None, labels: Sequence[str], label_array: np.ndarray, problem_type: str
+def label_weights(
+    spec: str | None, labels: Sequence[str], label_array: np.ndarray | None, problem_type: str
 ) -> list[float] | None:
     """The weight of each label's loss, or None for equal ones.
 
@@ -31,7 +31,7 @@ def class_weights(
         raise InputError("--class_weights: a regression has no classes; leave it out")
     if spec == "balanced":
         if problem_type == SINGLE_LABEL:
-            counts = np.bincount(label_array, minlength=len(labels))
+            counts = np.bincount(np.asarray(label_array), minlength=len(labels))
         else:
             counts = np.asarray(label_array).sum(axis=0)
         return [float(counts.sum() / (len(labels) * count)) if count else 1.0 for count in counts]

@@ -191,11 +191,15 @@ def test_an_interrupted_run_ends_with_the_same_bits(finished, tmp_path, monkeypa
     with pytest.raises(RuntimeError, match="power cut"):
         finished.again(tmp_path / "cut", save_checkpoints_steps=2)
     gc.collect()
+    (tmp_path / "cut/.saving-x").mkdir()
+    (tmp_path / "cut/.run.json.y").write_text("{")
+    (tmp_path / "cut/.mine").write_text("")
     assert not (tmp_path / "cut/config.json").exists()  # no model before its training has ended
     monkeypatch.undo()
     results = finished.again(tmp_path / "cut", save_checkpoints_steps=2)
     assert results["training"]["resumed_from"] == 4
     assert weights(tmp_path / "cut") == weights(finished.path)
+    assert [path.name for path in (tmp_path / "cut").glob(".*")] == [".mine"]
 
 
 def test_a_folder_holds_one_run(finished, run, tmp_path, data_dir):

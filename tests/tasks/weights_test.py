@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 
 from bert_keras.errors import InputError
-from tasks.weights import class_weights
+from tasks.weights import label_weights
 
 LABELS = ("neg", "pos")
 ROWS = np.array([0, 0, 0, 1], "int32")
 
 
 def weights(spec, rows=ROWS, problem_type="single_label_classification"):
-    return class_weights(spec, LABELS, rows, problem_type)
+    return label_weights(spec, LABELS, rows, problem_type)
 
 
 def test_balanced():
