@@ -10,7 +10,11 @@ import pytest
 from tools import command, console
 
 ROOT = Path(__file__).resolve().parents[1]  # the real tree, with every folder
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/README.md")
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -49,6 +53,20 @@ def test_every_folder_is_in_the_tree():
     inner = [path.parent for path in (ROOT / "bert_keras").glob("*/__init__.py")]
     for path in rooms + inner:
         assert f"{path.name}/" in tree, path.name
+
+
+def test_every_page_of_the_guide_is_linked_from_its_first():
+    first = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    for path in (ROOT / "docs").glob("*.md"):
+        assert path.name == "README.md" or f"({path.name})" in first, path.name
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_between_pages_lead_somewhere(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        if "://" not in target:
+            assert (ROOT / page).parent.joinpath(target).exists(), target
 
 
 def test_the_python_lines_work(saved_classifier, tmp_path):
