@@ -17,7 +17,7 @@ from bert_keras.config import BertConfig
 from bert_keras.errors import InputError
 from bert_keras.text.tokenizer import Tokenizer
 from bert_keras.text_model import TextModel
-from tools import command
+from tools import command, run_finetuning
 
 ROOT = pathlib.Path(command.__file__).resolve().parents[1]
 REVIEWS = ROOT / "samples" / "reviews"
@@ -151,3 +151,38 @@ def reached(output_dir):
         return json.loads(lines[-1])["step"]
     except (OSError, IndexError, ValueError):
         return 0
+
+
+RECIPES = sorted((ROOT / "recipes").glob("*.flags"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_are_flags_that_there_are(path):
+    from tasks import task_class
+
+    values = command.parse(run_finetuning.define_flags, ["run", f"--flagfile={path}"])
+    assert task_class(values.task_name).name == values.task_name == path.stem
+    assert values.do_train
+    assert values.do_eval
+    comments = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    for word in ("python -m tools.run_finetuning --flagfile=recipes/", "# price", "# result"):
+        assert any(word in line for line in comments)
+
+
+def test_defaults_are_googles():
+    values = command.parse(run_finetuning.define_flags, ["run", "--task_name=a", "--output_dir=b"])
+    expected = {
+        "max_seq_length": 128,
+        "train_batch_size": 32,
+        "eval_batch_size": 8,
+        "predict_batch_size": 8,
+        "learning_rate": 5e-5,
+        "num_train_epochs": 3.0,
+        "warmup_proportion": 0.1,
+        "save_checkpoints_steps": 1000,
+        "do_train": False,
+        "do_eval": False,
+        "do_predict": False,
+    }
+    assert {name: values[name].value for name in expected} == expected
+    assert values.dtype_policy == values.dtype == "float32"
