@@ -56,6 +56,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         lower_bound=1024,
         flag_values=flag_values,
     )
+    flags.DEFINE_integer(
+        "max_batch_size",
+        1024,
+        "The most texts in one request; memory grows with them.",
+        lower_bound=1,
+        flag_values=flag_values,
+    )
 
 
 def main(FLAGS: flags.FlagValues) -> None:
@@ -74,6 +81,7 @@ def main(FLAGS: flags.FlagValues) -> None:
         rest_api_port=FLAGS.rest_api_port or None,
         poll_seconds=FLAGS.file_system_poll_wait_seconds,
         max_request_bytes=FLAGS.max_request_bytes,
+        max_batch_size=FLAGS.max_batch_size,
     )
     with server:
         rest, grpc = server.rest_url or "off", server.grpc_address or "off"

@@ -41,6 +41,7 @@ class ModelStore:
         name: the model's name in requests.
         base_path: a directory with one sub-directory for each version, named by its number.
         poll_seconds: how often to look for versions, in seconds; 0 looks once, at the start.
+        max_batch_size: the most rows that a request may have; None for any number.
         log: takes one line for each change; by default they go to standard error.
     """
 
@@ -50,11 +51,13 @@ class ModelStore:
         base_path: str | pathlib.Path,
         *,
         poll_seconds: float = 1.0,
+        max_batch_size: int | None = None,
         log: Callable[[str], object] | None = None,
     ):
         self.name = name
         self.base_path = pathlib.Path(base_path)
         self._poll_seconds = poll_seconds
+        self._max_batch_size = max_batch_size
         self._log = log or (lambda line: sys.stderr.write(line + "\n"))
         self._lock = threading.Lock()
         self._versions: dict[int, Version] = {}
@@ -169,7 +172,7 @@ class ModelStore:
         with self._lock:
             self._versions[number] = version
         try:
-            servable = Servable(path)
+            servable = Servable(path, max_batch_size=self._max_batch_size)
             warmed = servable.warm_up()
         except Exception as error:  # a broken version must not take the server down
             line = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -24,13 +24,15 @@ class Servable:
 
     Args:
         path: a directory with a `saved_model.pb` (one version).
+        max_batch_size: the most rows that a request may have; None for any number.
 
     Raises:
         InputError: the directory holds no SavedModel that TensorFlow can load.
     """
 
-    def __init__(self, path: str | pathlib.Path):
+    def __init__(self, path: str | pathlib.Path, *, max_batch_size: int | None = None):
         self.path = pathlib.Path(path)
+        self.max_batch_size = max_batch_size
         self.signature_defs = read_signatures(self.path)
         try:
             # The object itself is kept: it owns the variables that the signatures read.
@@ -78,6 +80,11 @@ class Servable:
         tensors = {
             name: _to_tensor(name, inputs[name], info) for name, info in signature.inputs.items()
         }
+        rows = max((value.shape[0] for value in tensors.values() if value.shape.rank), default=0)
+        if self.max_batch_size and rows > self.max_batch_size:
+            raise status.invalid(
+                f"the request has {rows} rows; at most {self.max_batch_size} are taken at a time"
+            )
         try:
             results = self._functions[signature_name or DEFAULT_SIGNATURE](**tensors)
             return {name: results[name].numpy() for name in wanted}

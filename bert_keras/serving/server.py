@@ -17,6 +17,7 @@ from bert_keras.serving import grpc_service, rest
 from bert_keras.serving.model_store import ModelStore
 
 DEFAULT_MAX_REQUEST_BYTES = 32 * 1024 * 1024
+DEFAULT_MAX_BATCH_SIZE = 1024
 
 
 class ModelServer:
@@ -30,6 +31,7 @@ class ModelServer:
         rest_api_port: the HTTP port, likewise.
         poll_seconds: how often to look for new versions, in seconds; 0 never.
         max_request_bytes: the longest request body or message.
+        max_batch_size: the most rows in a request: memory grows with them.
     """
 
     def __init__(
@@ -42,10 +44,13 @@ class ModelServer:
         rest_api_port: int | None = 0,
         poll_seconds: float = 1.0,
         max_request_bytes: int = DEFAULT_MAX_REQUEST_BYTES,
+        max_batch_size: int = DEFAULT_MAX_BATCH_SIZE,
     ):
         if port is None and rest_api_port is None:
             raise InputError("--port and --rest_api_port are both 0; nothing to listen on.")
-        self.store = ModelStore(name, base_path, poll_seconds=poll_seconds)
+        self.store = ModelStore(
+            name, base_path, poll_seconds=poll_seconds, max_batch_size=max_batch_size
+        )
         self.host, self.port, self.rest_api_port = host, port, rest_api_port
         self._max_request_bytes = max_request_bytes
         self._grpc: grpc.Server | None = None

@@ -224,6 +224,15 @@ def test_a_body_without_a_length_is_counted(embedded):
     assert embedded.predict({"instances": ["a"]})[0] == 200
 
 
+def test_a_batch_over_the_limit_is_refused(embedded):
+    assert embedded.predict({"instances": ["a"] * 1024})[0] == 200
+    status, body = embedded.predict({"instances": ["a"] * 1025})
+    assert (status, body["error"]) == (
+        400,
+        "the request has 1025 rows; at most 1024 are taken at a time",
+    )
+
+
 def test_classify_and_regress_say_what_to_use(embedded):
     for verb in ("classify", "regress"):
         status, body = embedded.predict({"examples": [{}]}, f"/v1/models/toy:{verb}")
