@@ -14,7 +14,10 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 PROGRAM = """
+import os
 import sys
+if os.environ["KERAS_BACKEND"] != "tensorflow":
+    sys.modules["tensorflow"] = None  # an import of it fails, as where it is not installed
 import numpy as np
 from tests import models_test
 from bert_keras.taps import Taps
@@ -34,8 +37,6 @@ for name, (make, data) in models_test.CASES.items():
     for index, x in enumerate(keras.tree.flatten(result)):
         out[f"{name}.{index}"] = keras.ops.convert_to_numpy(x)
     network(data(), training=True)
-if keras.backend.backend() != "tensorflow":
-    assert "tensorflow" not in sys.modules, "the networks have brought in TensorFlow"
 np.savez(sys.argv[1], **out)
 """
 
