@@ -105,6 +105,12 @@ def start(arguments):
     )
 
 
+def run_to_the_end(arguments):
+    process = start(arguments)
+    process.communicate()
+    return process.returncode
+
+
 def test_a_fault_is_one_line_and_status_1(pretrained, tmp_path):
     data = tmp_path / "train.tsv"
     data.write_bytes(b"text\tlabel\ngood\t1\nb\xffd\t0\n")
@@ -122,7 +128,7 @@ def test_killed_at_random_points_ends_with_the_same_bits(pretrained, tmp_path, s
     more = ["--do_train", "--do_eval", "--do_predict", "--save_checkpoints_steps=7"]
     more += ["--train_batch_size=8", "--num_train_epochs=14", f"--random_seed={seed}"]  # 448 steps
     whole = flags(pretrained, tmp_path / "whole", *more)
-    assert start(whole).wait() == 0
+    assert run_to_the_end(whole) == 0
 
     chance = random.Random(seed)
     cut = flags(pretrained, tmp_path / "cut", *more)
@@ -137,7 +143,7 @@ def test_killed_at_random_points_ends_with_the_same_bits(pretrained, tmp_path, s
             os.kill(process.pid, signal.SIGKILL)
         process.communicate()
     assert kills >= 8  # the last points may lie beyond the end
-    assert start(cut).wait() == 0
+    assert run_to_the_end(cut) == 0
     names = ("model.safetensors", "config.json", "test_results.tsv", "task.json", "vocab.txt")
     for name in names:
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
