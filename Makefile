@@ -33,9 +33,10 @@ test: env
 	$(RUN) -m pytest $(PYTEST_FLAGS)
 
 lint: env
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy
+	@status=0; \
+	for check in "ruff check ." "ruff format --check ." "mypy"; do \
+	  echo "$$check"; $(VENV)/bin/$$check || status=1; \
+	done; exit $$status
 
 format: env
 	$(VENV)/bin/ruff check --fix .
