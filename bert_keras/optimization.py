@@ -171,8 +171,9 @@ class AdamW(keras.optimizers.Optimizer):
 
     def _clip_gradients(self, gradients: Sequence[Any]) -> list[Any]:
         # The base class would take the norm of an embedding's sparse gradient over the rows of
-        # the batch instead of the rows of the table: wrong where a token occurs twice.
-        gradients = [ops.convert_to_tensor(gradient) for gradient in gradients]
+        # the batch instead of the rows of the table: wrong where a token occurs twice. A reshape
+        # to the same shape is free, and makes a sparse gradient dense.
+        gradients = [ops.reshape(gradient, gradient.shape) for gradient in gradients]
         if not self.global_clipnorm:
             return gradients
         scale = self.clip_scale(global_norm(gradients))

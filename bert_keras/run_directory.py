@@ -210,13 +210,14 @@ def _saved_variables(
 
 
 def _to_arrays(variables: Sequence[keras.Variable]) -> dict[str, np.ndarray]:
-    # Paths are for people: they depend on how many layers were named before in the process.
-    return {
-        f"{index:05d}:{variable.path}": np.ascontiguousarray(
-            keras.ops.convert_to_numpy(variable)
-        ).reshape(variable.shape)
-        for index, variable in enumerate(variables)
-    }
+    arrays = {}
+    for index, variable in enumerate(variables):
+        array = np.array(keras.ops.convert_to_numpy(variable), order="C")
+        # The NumPy side of safetensors writes bfloat16 and cannot read it: kept as its bits.
+        bits = array.view("uint16") if array.dtype.name == "bfloat16" else array
+        # Paths are for people: they depend on how many layers were named before in the process.
+        arrays[f"{index:05d}:{variable.path}"] = bits
+    return arrays
 
 
 def _assign(
@@ -229,6 +230,8 @@ def _assign(
         )
     for variable, name in zip(variables, sorted(arrays), strict=True):
         array = arrays[name]
+        if variable.dtype == "bfloat16":
+            array = array.view(keras.ops.convert_to_numpy(variable).dtype)
         if tuple(array.shape) != tuple(variable.shape):
             raise InputError(
                 f"{where}: {name} has shape {tuple(array.shape)} and {variable.path} "

@@ -1,0 +1,293 @@
+"""One training step of MiniLM's shapes, ours beside KerasHub's and PyTorch's; one JSON line.
+
+    python -m benchmarks.training_step [--repetitions=10] [--train_file=.../SST-2/train.tsv]
+
+6 layers, hidden size 384, 12 heads, 30522 words, 32 rows of 128 real tokens, dropout 0.1, AdamW,
+clip at 1.0, a classifier of two classes. Each peer lives in a process of its own with its model
+built and its step traced; then all take one step after the other, in the same order, in every
+repetition, so that whatever else the machine does meets all of them. Medians are told.
+
+`lengths` compares the same rows of SST-2 at their own length with the same padded to 128 (from
+`--train_file`, split at blanks as a stand-in for words; without it, from SST-2's distribution).
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+SIZES = {
+    "vocab_size": 30522,
+    "hidden_size": 384,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 12,
+    "intermediate_size": 1536,
+    "max_position_embeddings": 512,
+}
+ROWS, TOKENS, DROPOUT, LEARNING_RATE = 32, 128, 0.1, 1e-5
+PEERS = (
+    "bert_keras_float32",
+    "keras_hub_float32",
+    "bert_keras_mixed_bfloat16",
+    "torch_autocast_bfloat16",
+)
+# Tokens a row, [CLS] and [SEP] included, at every tenth percentile of SST-2's training set.
+SST2_LENGTHS = (3, 4, 5, 7, 8, 10, 12, 15, 20, 26, 66)
+LENGTH_BATCHES = 4
+
+
+def main() -> None:
+    """Runs all peers and prints the result."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repetitions", type=int, default=10)
+    parser.add_argument("--train_file", default=None, help="SST-2's train.tsv")
+    parser.add_argument("--peers", default=",".join(PEERS), help="which to run")
+    parser.add_argument("--worker", default=None, help=argparse.SUPPRESS)
+    flags = parser.parse_args()
+    if flags.worker:
+        serve(flags.worker, flags.train_file)
+        return
+    chosen = flags.peers.split(",")
+    processes = {peer: _start(peer, flags.train_file) for peer in chosen}
+    tasks = [(peer, "step") for peer in chosen]
+    tasks += [(p, kind) for p in chosen if p == PEERS[0] for kind in ("own_lengths", "padded")]
+    times: dict[tuple[str, str], list[list[float]]] = {task: [] for task in tasks}
+    for _ in range(flags.repetitions):
+        for task in tasks:
+            times[task].append(_ask(processes[task[0]], task[1]))
+    for process in processes.values():
+        process.stdin.close()
+        process.wait()
+    print(json.dumps(report(times, flags.repetitions)))
+
+
+def report(times: dict[tuple[str, str], list[list[float]]], repetitions: int) -> dict:
+    """Medians in milliseconds and the ratios that matter, from [wall, CPU] seconds."""
+    wall, cpu = (
+        {task: 1e3 * statistics.median(pair[k] for pair in pairs) for task, pairs in times.items()}
+        for k in (0, 1)
+    )
+
+    def ratio(a: tuple[str, str], b: tuple[str, str]) -> dict | None:
+        if a not in wall or b not in wall:
+            return None
+        return {"wall": round(wall[a] / wall[b], 3), "cpu": round(cpu[a] / cpu[b], 3)}
+
+    ours, hub, ours16, torch16 = ((peer, "step") for peer in PEERS)
+    return {
+        "benchmark": "training_step",
+        "shape": [ROWS, TOKENS],
+        "repetitions": repetitions,
+        "cpus": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg()[0],
+        "milliseconds": {"/".join(task): round(value, 1) for task, value in wall.items()},
+        "cpu_milliseconds": {"/".join(task): round(value, 1) for task, value in cpu.items()},
+        "ratios": {
+            "float32_to_keras_hub": ratio(ours, hub),
+            "bfloat16_to_keras_hub_float32": ratio(ours16, hub),
+            "bfloat16_to_torch_autocast": ratio(ours16, torch16),
+            "sst2_own_lengths_to_padded": ratio((PEERS[0], "own_lengths"), (PEERS[0], "padded")),
+        },
+    }
+
+
+def serve(peer: str, train_file: str | None) -> None:
+    """A worker: takes one measured step, or epoch, for every line on standard input."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # Whatever the peer prints is not an answer.
+    step = {
+        "bert_keras_float32": lambda: bert_keras_step("float32"),
+        "bert_keras_mixed_bfloat16": lambda: bert_keras_step("mixed_bfloat16"),
+        "keras_hub_float32": keras_hub_step,
+        "torch_autocast_bfloat16": torch_step,
+    }[peer]()
+    full = [random_batch(np.random.default_rng(1), np.full(ROWS, TOKENS))]
+    lengths = np.sort(sst2_lengths(train_file)).reshape(LENGTH_BATCHES, ROWS)
+    random = np.random.default_rng(2)
+    work = {
+        "step": full,
+        "own_lengths": [random_batch(random, row) for row in lengths],
+        "padded": [random_batch(random, row, TOKENS) for row in lengths],
+    }
+    for batch in full * 2 + (work["own_lengths"] if peer == PEERS[0] else []):
+        step(batch)
+    print("ready", file=answers, flush=True)
+    for line in sys.stdin:
+        wall, cpu = 0.0, time.process_time()
+        for batch in work[line.strip()]:
+            wall += step(batch)
+        print(json.dumps([wall, time.process_time() - cpu]), file=answers, flush=True)
+
+
+def random_batch(random: np.random.Generator, lengths: np.ndarray, width: int = 0) -> dict:
+    """Rows of random words of the given lengths, padded to the longest or to `width`."""
+    width = width or int(lengths.max())
+    mask = np.arange(width) < lengths[:, None]
+    ids = random.integers(1000, 30000, (len(lengths), width)) * mask
+    return {
+        "token_ids": ids.astype("int32"),
+        "segment_ids": np.zeros(ids.shape, "int32"),
+        "padding_mask": mask.astype("int32"),
+        "labels": (ids[:, 1] % 2).astype("int32"),
+    }
+
+
+def sst2_lengths(train_file: str | None) -> np.ndarray:
+    """Lengths of LENGTH_BATCHES * ROWS rows of SST-2."""
+    random, count = np.random.default_rng(3), LENGTH_BATCHES * ROWS
+    if train_file is None:
+        quantiles = random.random(count)
+        grid = np.linspace(0, 1, len(SST2_LENGTHS))
+        return np.interp(quantiles, grid, SST2_LENGTHS).round().astype(int)
+    rows = pathlib.Path(train_file).read_text("utf-8").splitlines()[1:]
+    words = np.array([len(row.split("\t")[0].split()) + 2 for row in rows])
+    return np.minimum(random.choice(words, count), TOKENS)
+
+
+def bert_keras_step(precision: str):
+    """Our step, as `bert_keras.training.fit` takes it."""
+    from bert_keras.config import BertConfig
+    from bert_keras.losses import classification_loss
+    from bert_keras.models import Classifier
+    from bert_keras.optimization import AdamW
+    from bert_keras.training_step import make_step
+
+    config = BertConfig(**SIZES, hidden_dropout_prob=DROPOUT, attention_probs_dropout_prob=DROPOUT)
+    network = Classifier(config, 2, dtype=precision)
+    batch = random_batch(np.random.default_rng(0), np.full(ROWS, TOKENS))
+    step = make_step(
+        network,
+        AdamW(LEARNING_RATE),
+        lambda batch, outputs: classification_loss(batch["labels"], outputs["logits"]),
+        batch,
+    )
+    return timed(step)
+
+
+def keras_hub_step():
+    """KerasHub's BERT in `model.fit`, timed from the start to the end of the batch."""
+    import keras
+    import keras_hub
+
+    backbone = keras_hub.models.BertBackbone(
+        vocabulary_size=SIZES["vocab_size"],
+        num_layers=SIZES["num_hidden_layers"],
+        num_heads=SIZES["num_attention_heads"],
+        hidden_dim=SIZES["hidden_size"],
+        intermediate_dim=SIZES["intermediate_size"],
+        max_sequence_length=SIZES["max_position_embeddings"],
+        dropout=DROPOUT,
+    )
+    model = keras_hub.models.BertTextClassifier(
+        backbone, num_classes=2, dropout=DROPOUT, preprocessor=None
+    )
+    optimizer = keras.optimizers.AdamW(
+        LEARNING_RATE, weight_decay=0.01, epsilon=1e-6, global_clipnorm=1.0
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    model.compile(
+        optimizer,
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=False,
+    )
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            self.started = time.perf_counter()
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.seconds = time.perf_counter() - self.started
+
+    watch = Watch()
+
+    def step(batch: dict) -> float:
+        features = {name: batch[name] for name in ("token_ids", "segment_ids", "padding_mask")}
+        model.fit(
+            features, batch["labels"], batch_size=ROWS, epochs=1, verbose=0, callbacks=[watch]
+        )
+        return watch.seconds
+
+    return step
+
+
+def torch_step():
+    """Hugging Face's BERT on PyTorch, the forward under bfloat16 autocast."""
+    import torch
+    import transformers
+
+    config = transformers.BertConfig(
+        **SIZES,
+        num_labels=2,
+        hidden_dropout_prob=DROPOUT,
+        attention_probs_dropout_prob=DROPOUT,
+    )
+    model = transformers.BertForSequenceClassification(config).train()
+    plain = [p for n, p in model.named_parameters() if "LayerNorm" in n or n.endswith("bias")]
+    names = {id(p) for p in plain}
+    groups = [
+        {"params": [p for p in model.parameters() if id(p) not in names], "weight_decay": 0.01},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, eps=1e-6, fused=True)
+
+    def step(batch: dict) -> None:
+        tensors = {name: torch.from_numpy(array).long() for name, array in batch.items()}
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(
+                input_ids=tensors["token_ids"],
+                token_type_ids=tensors["segment_ids"],
+                attention_mask=tensors["padding_mask"],
+                labels=tensors["labels"],
+            ).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        loss.item()
+
+    return timed(step)
+
+
+def timed(step):
+    """`step` as a function that returns its seconds."""
+
+    def run(batch: dict) -> float:
+        started = time.perf_counter()
+        step(batch)
+        return time.perf_counter() - started
+
+    return run
+
+
+def _start(peer: str, train_file: str | None) -> subprocess.Popen:
+    command = [sys.executable, "-m", "benchmarks.training_step", f"--worker={peer}"]
+    if train_file:
+        command.append(f"--train_file={train_file}")
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, "KERAS_BACKEND": "tensorflow"}
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=pathlib.Path(__file__).parents[1],
+    )
+    if process.stdout.readline().strip() != "ready":
+        raise RuntimeError(f"{peer} did not start; its error is above.")
+    return process
+
+
+def _ask(process: subprocess.Popen, task: str) -> list[float]:
+    process.stdin.write(task + "\n")
+    process.stdin.flush()
+    return json.loads(process.stdout.readline())
+
+
+if __name__ == "__main__":
+    main()
