@@ -39,6 +39,7 @@ class Table:
     lines: list[int]
 
     def where(self, row: int) -> str:
+        """What errors call a row: "file:line"."""
         return f"{self.path}:{self.lines[row]}"
 
     def column(self, name: str, flag: str = "") -> int:
