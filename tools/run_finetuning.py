@@ -21,7 +21,12 @@ from tools import command, common_flags
 def define_flags(flag_values: flags.FlagValues) -> None:
     """google-research/bert's run_classifier flags and defaults, and a few more."""
     text = {"flag_values": flag_values}
-    flags.DEFINE_string("task_name", None, "The task: one of those in tasks/.", **text)
+    flags.DEFINE_string(
+        "task_name",
+        None,
+        "sst-2, cola, sts-b, mrpc, rte, wnli, or text_classification for files of your own.",
+        **text,
+    )
     flags.DEFINE_string(
         "data_dir", None, "Folder with the task's train, dev and test files.", **text
     )

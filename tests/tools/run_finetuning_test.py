@@ -175,6 +175,14 @@ def test_recipes_are_flags_that_there_are(path):
         assert any(word in line for line in comments)
 
 
+def test_help_names_every_task():
+    from tasks import TASKS
+
+    values = command.parse(run_finetuning.define_flags, ["run", "--task_name=a", "--output_dir=b"])
+    for name in TASKS:
+        assert name in values["task_name"].help
+
+
 def test_defaults_are_googles():
     values = command.parse(run_finetuning.define_flags, ["run", "--task_name=a", "--output_dir=b"])
     expected = {
