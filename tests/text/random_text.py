@@ -3,9 +3,12 @@
 import random
 
 WORDS = (
-    "the of running unaffable don't naïve café Straße ΣΊΣΥΦΟΣ Σας ΟΔΟΣ İstanbul ﬁnal ①② ½ 中文 日本語テスト 한국어 각 "
-    "हिन्दी ภาษาไทย עִבְרִית العَرَبِيَّة Việt ẞ ǅ ⅷ K Å ñandú résumé co-op U.S.A. e-mail@x.com 3.14 $5 10% #tag ##ing "
-    "[CLS] [SEP] [MASK] [UNK] [PAD] [unused1] <s> ㍿ ﷺ 🇫🇷 👩\u200d👩\u200d👧 👍🏽 ❤️ 𝕳𝖊𝖑𝖑𝖔 𐐀𐐨 ﬃ ꙮ Ǆ ŉ ǰ ΐ և ẚ ﬀ ꞎ 𞤀𞤢"
+    "the of running unaffable don't naïve café Straße ΣΊΣΥΦΟΣ Σας ΟΔΟΣ "
+    "İstanbul ﬁnal ①② ½ 中文 日本語テスト 한국어 각 हिन्दी ภาษาไทย עִבְרִית "
+    "العَرَبِيَّة Việt ẞ ǅ ⅷ K Å ñandú résumé co-op U.S.A. e-mail@x.com "
+    "3.14 $5 10% #tag ##ing [CLS] [SEP] [MASK] [UNK] [PAD] [unused1] <s> ㍿ "
+    "ﷺ 🇫🇷 👩\u200d👩\u200d👧 👍🏽 ❤️ 𝕳𝖊𝖑𝖑𝖔 𐐀𐐨 ﬃ ꙮ Ǆ ŉ ǰ ΐ և ẚ ﬀ ꞎ "
+    "𞤀𞤢"
 ).split()
 RANGES = (
     (0x20, 0x7E), (0xA0, 0x17F), (0x180, 0x24F), (0x300, 0x36F), (0x370, 0x3FF), (0x400, 0x52F),
@@ -14,8 +17,9 @@ RANGES = (
     (0x2000, 0x206F), (0x2100, 0x218F), (0x2C00, 0x2DFF), (0x2E00, 0x2E7F), (0x3000, 0x30FF),
     (0x302A, 0x302F), (0x4E00, 0x4FFF), (0xA640, 0xA69F), (0xA720, 0xA7FF), (0xAB30, 0xABBF),
     (0xAC00, 0xD7A3), (0xE000, 0xE010), (0xF900, 0xFAFF), (0xFB00, 0xFB4F), (0xFE00, 0xFEFF),
-    (0xFF00, 0xFFFF), (0x10400, 0x1044F), (0x10570, 0x105BF), (0x11000, 0x110CD), (0x16E40, 0x16E9F),
-    (0x16FF0, 0x16FF1), (0x1D15E, 0x1D172), (0x1E900, 0x1E94A), (0x1F300, 0x1F64F),
+    (0xFF00, 0xFFFF), (0x10400, 0x1044F), (0x10570, 0x105BF), (0x11000, 0x110CD),
+    (0x16E40, 0x16E9F), (0x16FF0, 0x16FF1),
+    (0x1D15E, 0x1D172), (0x1E900, 0x1E94A), (0x1F300, 0x1F64F),
     (0x20000, 0x20010), (0x2F800, 0x2FA1D), (0xE0001, 0xE007F), (0x10FFFD, 0x10FFFF),
 )  # fmt: skip
 ODD = "\0\t\n\r\x0b\x1c\x7f\x85\xa0\xad\u180e\u200b\u200c\u200d\u2028\u2029\u202e\u3000\ufeff\ufffd"
@@ -57,11 +61,15 @@ def broken_bytes(source: random.Random) -> bytes:
         place = source.randint(0, len(data))
         match source.randint(0, 2):
             case 0:
-                data[place:place] = bytes(source.choices(range(0x80, 0x100), k=source.randint(1, 4)))
+                data[place:place] = bytes(
+                    source.choices(range(0x80, 0x100), k=source.randint(1, 4))
+                )
             case 1:
                 del data[place : place + 1]
             case _:
-                data[place:place] = source.choice([b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\x80"])
+                data[place:place] = source.choice(
+                    [b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\x80"]
+                )
     return bytes(data)
 
 
