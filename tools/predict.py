@@ -10,6 +10,7 @@ answers are in the order of the texts and look the same whoever answers.
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import sys
@@ -74,6 +75,8 @@ def main(FLAGS: flags.FlagValues) -> None:
             f"--text_b is given {len(FLAGS.text_b)} times and --text {len(FLAGS.text)} times"
         )
     model, columns = open_model(FLAGS)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale is: this is JSON
     size = FLAGS.predict_batch_size
     for batch in batches(read_texts(FLAGS, columns), 8 * size):
         for text, answer in zip(batch, model.predict(batch, batch_size=size)):
@@ -103,7 +106,8 @@ def open_model(FLAGS: flags.FlagValues) -> tuple[Any, int | None]:
 def read_texts(FLAGS: flags.FlagValues, columns: int | None) -> Iterator[Any]:
     """Yields strings, or pairs of strings, from wherever the flags say."""
     if FLAGS.text:
-        yield from zip(FLAGS.text, FLAGS.text_b) if FLAGS.text_b else FLAGS.text
+        first, second = ([in_utf8(text) for text in texts] for texts in (FLAGS.text, FLAGS.text_b))
+        yield from zip(first, second) if second else first
     elif FLAGS.input_file:
         with open(FLAGS.input_file, "rb") as file:
             yield from read_lines(file, FLAGS.input_file, columns)
@@ -125,6 +129,11 @@ def read_lines(file: BinaryIO, name: str, columns: int | None) -> Iterator[Any]:
                 "expected two columns with a tab between them."
             )
         yield tuple(pair)
+
+
+def in_utf8(argument: str) -> str:
+    """What the shell passed, with bytes that are not UTF-8 as U+FFFD."""
+    return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def batches(texts: Iterator[Any], size: int) -> Iterator[list[Any]]:

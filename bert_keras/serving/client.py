@@ -77,6 +77,7 @@ class Client(abc.ABC):
             InputError: the server cannot be reached, or refuses; with its message.
         """
         columns = self._input_columns()
+        self._labels = None  # the server may have gone on to another version
         answers: list[dict[str, Any]] = []
         for start in range(0, len(texts), batch_size):
             batch = texts[start : start + batch_size]
@@ -86,7 +87,7 @@ class Client(abc.ABC):
                     raise InputError(
                         f"this model takes {len(columns)} text(s) at a time, not {len(row)}."
                     )
-            inputs = {name: [row[i] for row in rows] for i, name in enumerate(columns)}
+            inputs = {name: [_clean(row[i]) for row in rows] for i, name in enumerate(columns)}
             answers += self._to_answers(self.run("serving_default", inputs))
         return answers
 
@@ -104,6 +105,11 @@ class Client(abc.ABC):
         if "score" in outputs:
             yield from ({"score": float(score)} for score in outputs["score"])
             return
+        if not {"label", "probabilities", "logits"} <= set(outputs):
+            raise InputError(
+                f"the model answers with {', '.join(sorted(outputs))}; expected score, or label, "
+                "probabilities and logits, as export_savedmodel writes them."
+            )
         probabilities, chosen = outputs["probabilities"], outputs["label"]
         if self._labels is None:
             index = list(range(probabilities.shape[1]))
@@ -152,7 +158,9 @@ class SavedModelClient(Client):
             raise InputError(f"{self._servable.path}: {error.message}") from None
 
     def input_names(self, signature: str) -> list[str]:
-        return list(self._servable.signature(signature).inputs)
+        if signature not in self._servable.signature_defs:
+            raise InputError(f"{self._servable.path}: no signature {signature} in this SavedModel.")
+        return list(self._servable.signature_defs[signature].inputs)
 
 
 class RestClient(Client):
@@ -174,8 +182,12 @@ class RestClient(Client):
         return {name: np.array(values) for name, values in outputs.items()}
 
     def input_names(self, signature: str) -> list[str]:
-        signatures = self._call(f"{self._url}/metadata")["metadata"]["signature_def"]
-        return list(signatures["signature_def"][signature]["inputs"])
+        answer = self._call(f"{self._url}/metadata")
+        try:
+            signatures = answer["metadata"]["signature_def"]["signature_def"]
+            return list(signatures[signature]["inputs"])
+        except (KeyError, TypeError):
+            raise InputError(f"{self._url}: the model has no signature {signature}.") from None
 
     def _call(self, url: str, body: bytes | None = None) -> Any:
         headers = {"Content-Type": "application/json"} if body else {}
@@ -263,6 +275,11 @@ def _to_array(values: Sequence[Any]) -> np.ndarray:
     if values and isinstance(values[0], str):
         return np.array([value.encode("utf-8") for value in values], dtype=object)
     return np.array(values, dtype=np.int32)
+
+
+def _clean(text: str) -> str:
+    """A text without lone surrogates, which have no UTF-8 and no tokens either."""
+    return text.encode("utf-8", "ignore").decode("utf-8")
 
 
 def _text(value: Any) -> str:

@@ -1,5 +1,6 @@
 """TensorFlow Serving's gRPC services, as the `tensorflow-serving-api` stubs call them."""
 
+import logging
 import math
 from concurrent import futures
 from typing import Any
@@ -20,6 +21,7 @@ from bert_keras.serving import status
 from bert_keras.serving.model_store import ModelStore
 from bert_keras.serving.servable import DEFAULT_SIGNATURE, Servable
 
+_LOG = logging.getLogger(__name__)
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _MOST_ELEMENTS = 1 << 26
 
@@ -118,7 +120,8 @@ def _answer(context: grpc.ServicerContext, function: Any, *args: Any) -> Any:
         return function(*args)
     except status.ServingError as error:
         code, message = _CODES.get(error.code, grpc.StatusCode.UNKNOWN), error.message
-    except Exception as error:
+    except Exception as error:  # a fault of this server; the client gets one line all the same
+        _LOG.exception("%s", function.__name__)
         code, message = grpc.StatusCode.INTERNAL, f"Internal error: {type(error).__name__}"
     context.abort(code, message)
 

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -209,10 +210,11 @@ def find_versions(base_path: pathlib.Path) -> dict[int, pathlib.Path]:
         children = sorted(base_path.iterdir())
     except FileNotFoundError:
         return {}
+    numbers = re.compile(r"[0-9]{1,18}")  # what an int64 holds for certain
     return {
         int(child.name): child
         for child in children
-        if child.name.isascii() and child.name.isdigit() and child.is_dir()
+        if numbers.fullmatch(child.name) and child.is_dir()
     }
 
 

@@ -9,6 +9,7 @@ https://www.tensorflow.org/tfx/serving/api_rest; an error is `{"error": "one lin
 """
 
 import json
+import logging
 import re
 import urllib.parse
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from bert_keras.serving import json_tensor, status
 from bert_keras.serving.grpc_service import metadata_proto, status_proto
 from bert_keras.serving.model_store import ModelStore
 
+_LOG = logging.getLogger(__name__)
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _VERB = r"(?P<verb>classify|regress|predict)"
 _POST = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:{_VERB}", re.I)
@@ -61,7 +63,8 @@ def _answer(store: ModelStore, method: str, path: str, body: bytes) -> Response:
         return _json(200, _route(store, method, path, body))
     except status.ServingError as error:
         return _error(error.http_status, error.message)
-    except Exception as error:  # never a traceback, and never a dropped connection
+    except Exception as error:  # a fault of this server; the client gets one line all the same
+        _LOG.exception("%s %s", method, path)
         return _error(500, f"Internal error: {type(error).__name__}")
 
 

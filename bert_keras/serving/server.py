@@ -8,6 +8,7 @@ import pathlib
 import socket
 import threading
 import time
+import urllib.parse
 
 import grpc
 import uvicorn
@@ -48,6 +49,8 @@ class ModelServer:
     ):
         if port is None and rest_api_port is None:
             raise InputError("--port and --rest_api_port are both 0; nothing to listen on.")
+        if not name or set(name) & set("/:"):
+            raise InputError(f"--model_name {name!r}: expected a name without '/' and ':'.")
         self.store = ModelStore(
             name, base_path, poll_seconds=poll_seconds, max_batch_size=max_batch_size
         )
@@ -59,13 +62,14 @@ class ModelServer:
 
     @property
     def grpc_address(self) -> str | None:
-        return None if self.port is None else f"{self.host}:{self.port}"
+        return None if self.port is None else f"{_brackets(self.host)}:{self.port}"
 
     @property
     def rest_url(self) -> str | None:
         if self.rest_api_port is None:
             return None
-        return f"http://{self.host}:{self.rest_api_port}/v1/models/{self.store.name}"
+        name = urllib.parse.quote(self.store.name)
+        return f"http://{_brackets(self.host)}:{self.rest_api_port}/v1/models/{name}"
 
     def start(self) -> None:
         """Loads the model, then opens the ports.

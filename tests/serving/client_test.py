@@ -29,7 +29,7 @@ def clients(server, toy_dir):
 
 
 def test_every_way_gives_the_same_answers(server, toy_dir):
-    texts = ["a", "abcd", "é\u0000\ufffd", ""] * 5
+    texts = ["a", "abcd", "é\u0000\ufffd", "\ud800"] * 5  # the last one has no UTF-8
     answers = {}
     for name, client in clients(server, toy_dir).items():
         assert client.text_columns == 1
@@ -99,3 +99,21 @@ def test_something_else_listens():
 def test_no_saved_model_there(tmp_path):
     with pytest.raises(InputError, match="neither a saved_model.pb nor a numbered version"):
         SavedModelClient(tmp_path)
+
+
+def test_a_model_of_other_inputs_or_outputs_is_named(tmp_path):
+    import tensorflow as tf
+
+    for name, function in {
+        "words": lambda words: {"label": words},
+        "text": lambda text: {"length": tf.strings.length(text)},
+    }.items():
+        module = tf.Module()
+        spec = tf.TensorSpec([None], tf.string, name=name)
+        module.f = tf.function(function, input_signature=[spec])
+        place = tmp_path / name
+        tf.saved_model.save(module, str(place), signatures={"serving_default": module.f})
+    with pytest.raises(InputError, match="takes words; expected text, or text_a and text_b"):
+        SavedModelClient(tmp_path / "words").predict(["a"])
+    with pytest.raises(InputError, match="answers with length; expected score, or label"):
+        SavedModelClient(tmp_path / "text").predict(["a"])

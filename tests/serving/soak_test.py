@@ -1,4 +1,4 @@
-"""A server under a mixed load of good, hostile and broken requests: it answers, and does not grow."""
+"""A server under a mixed load, hostile requests among them: it answers, and does not grow."""
 
 import concurrent.futures
 import json

@@ -119,6 +119,18 @@ def test_a_missing_file_is_one_line(places):
     assert done.stderr == "predict: error: absent.txt: No such file or directory\n"
 
 
+def test_arguments_that_are_not_utf8_and_another_locale(places):
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.predict", places["rest"], b"--text=tr\xc3\xa8s \xff good"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.decode("utf-8"))["text"] == "très \ufffd good"
+
+
 def test_lines_are_lines_whatever_they_hold():
     """Only a line feed ends a line: not U+2028, not a form feed, not NUL."""
     file = io.BytesIO("a\u2028b\x0cc\x00\r\n\n\u0085".encode())
