@@ -18,6 +18,13 @@ PAGES = (
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def flags_of(line):
+    """Return the words of a shell line up to a redirection, a pipe or an ampersand."""
+    words = shlex.split(line, comments=True)
+    ends = [place for place, word in enumerate(words) if word[0] in "<>|&"]
+    return words[: ends[0]] if ends else words
+
+
 def shown_commands():
     """Return (page, words) for every `bert-keras NAME ...` and `python -m tools.NAME ...` shown."""
     found = []
@@ -27,7 +34,7 @@ def shown_commands():
             for line in block.splitlines():
                 match = re.match(r"(?:bert-keras |.*python -m tools\.)(\w+)(.*)", line)
                 if match:
-                    found.append((page, [match[1], *shlex.split(match[2], comments=True)]))
+                    found.append((page, [match[1], *flags_of(match[2])]))
     return found
 
 

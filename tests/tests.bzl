@@ -2,7 +2,7 @@
 
 load("@rules_python//python:defs.bzl", "py_test")
 
-def pytest_tests(files, deps, data):
+def pytest_tests(files, deps, data, args = [], tags = []):
     """Declares a test for each of `files`, named as the file is without its ending.
 
     All run through pytest_main.py: without it a file that defines tests and has no main would pass
@@ -12,6 +12,8 @@ def pytest_tests(files, deps, data):
       files: test files, relative to this folder.
       deps: what every test may import.
       data: what every test may read.
+      args: more arguments for pytest.
+      tags: Bazel's tags.
     """
     for file in files:
         py_test(
@@ -22,9 +24,9 @@ def pytest_tests(files, deps, data):
                 file,
                 "pytest_main.py",
             ],
-            args = ["tests/" + file],
+            args = ["tests/" + file] + args,
             data = data,
             main = "pytest_main.py",
-            tags = ["cpu:1"],
+            tags = tags,
             deps = deps,
         )
