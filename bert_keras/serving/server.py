@@ -62,10 +62,12 @@ class ModelServer:
 
     @property
     def grpc_address(self) -> str | None:
+        """`host:port` of the gRPC services, or None."""
         return None if self.port is None else f"{_brackets(self.host)}:{self.port}"
 
     @property
     def rest_url(self) -> str | None:
+        """The model's address over HTTP, to which `:predict` is added, or None."""
         if self.rest_api_port is None:
             return None
         name = urllib.parse.quote(self.store.name)

@@ -1,5 +1,6 @@
 """The serve command as a process: ready line, signals, ports, faults."""
 
+import concurrent.futures
 import json
 import os
 import re
@@ -14,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from bert_keras.errors import InputError
 from tests.serving.conftest import free_port, wait_until
 from tests.serving.toy_model import save_toy_model
+from tools import command
 
 ROOT = Path(__file__).parents[2]
 
@@ -141,16 +144,14 @@ def test_ctrl_c_and_one_port_alone(toy_dir):
 
 
 def fault(base, *flags):
-    process = start(base, *flags)
-    out, errors = process.communicate(timeout=60)
-    assert process.returncode != 0 and out == ""
-    lines = [line for line in errors.splitlines() if line.startswith("serve: error:")]
-    assert len(lines) == 1 and "Traceback" not in errors
-    return lines[0]
+    """The message of a server that does not start; in a thread, where it leaves signals alone."""
+    arguments = ["--model_name=toy", f"--model_base_path={base}", *flags]
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, pytest.raises(InputError) as caught:
+        pool.submit(command.call, "serve", arguments).result()
+    return str(caught.value)
 
 
-def test_faults_are_one_line(toy_dir, tmp_path):
-    assert "no such directory" in fault(tmp_path / "absent")
+def test_faults_are_told_apart(toy_dir, tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -158,3 +159,14 @@ def test_faults_are_one_line(toy_dir, tmp_path):
         assert f"--rest_api_port {port}" in fault(toy_dir, f"--rest_api_port={port}", "--port=0")
         assert f"--port {port}" in fault(toy_dir, f"--port={port}", "--rest_api_port=0")
     assert "both 0" in fault(toy_dir, "--port=0", "--rest_api_port=0")
+    assert "named by a number" in fault(tmp_path)
+    assert "without '/'" in fault(toy_dir, "--model_name=a/b")
+
+
+def test_a_fault_is_one_line(tmp_path):
+    process = start(tmp_path / "absent")
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 1 and out == ""
+    lines = [line for line in errors.splitlines() if line.startswith("serve: error:")]
+    assert len(lines) == 1 and "Traceback" not in errors
+    assert "no such directory" in lines[0]
