@@ -14,6 +14,7 @@ import json
 import sys
 import unicodedata
 from collections.abc import Callable
+from typing import Any
 
 VERSION = "14.0.0"
 ALL = range(0x110000)
@@ -56,7 +57,7 @@ def case_ignorable(code: int) -> bool:
     return not cased(code) and ("A" + chr(code) + "\u03a3").lower().endswith("\u03c2")
 
 
-def properties(database, code: int) -> tuple:
+def properties(database: Any, code: int) -> tuple:
     """What decides how the tokenizer treats a character, lower case excepted."""
     char = chr(code)
     category = database.category(char)
@@ -83,7 +84,10 @@ def table() -> dict:
     def category(*names: str) -> str:
         return ranges(lambda code: unicodedata.category(chr(code)) in names)
 
-    classes = sorted({unicodedata.combining(chr(code)) for code in ALL} - {0})
+    classes: dict[int, set[int]] = {}
+    for code in ALL:
+        classes.setdefault(unicodedata.combining(chr(code)), set()).add(code)
+    del classes[0]
     return {
         "unicode_version": VERSION,
         "control": category("Cc", "Cf"),
@@ -94,8 +98,7 @@ def table() -> dict:
         "case_ignorable": ranges(case_ignorable),
         "unsettled": ranges(unsettled),
         "combining_class": {
-            str(value): ranges(lambda code, value=value: unicodedata.combining(chr(code)) == value)
-            for value in classes
+            str(value): ranges(members.__contains__) for value, members in sorted(classes.items())
         },
         "lower": mapping(str.lower),
         "decomposition": mapping(lambda char: unicodedata.normalize("NFD", char)),

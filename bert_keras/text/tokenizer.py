@@ -187,7 +187,7 @@ class Tokenizer:
         cache = self._cache
         for match in self._splitter.chunks.finditer(text, start, end):
             chunk = match.group()
-            pieces = cache.get(chunk) or self._chunk(chunk)
+            pieces = cache.get(chunk) or self._chunk(chunk, enough)
             base = match.start()
             ids += pieces.ids
             starts += [base + offset for offset in pieces.starts]
@@ -195,14 +195,17 @@ class Tokenizer:
             if enough is not None and len(ids) >= enough:
                 return
 
-    def _chunk(self, chunk: str) -> _Pieces:
+    def _chunk(self, chunk: str, enough: int | None = None) -> _Pieces:
+        cached = len(chunk) <= _CACHED_CHUNK_CHARACTERS
         pieces = _Pieces([], [], [])
         for word in self._splitter.words(chunk):
             for token_id, first, last in self._word(word.text):
                 pieces.ids.append(token_id)
                 pieces.starts.append(word.starts[first])
                 pieces.ends.append(word.ends[last])
-        if len(chunk) <= _CACHED_CHUNK_CHARACTERS:
+            if enough is not None and len(pieces.ids) >= enough and not cached:
+                break
+        if cached:
             if len(self._cache) >= _CACHED_CHUNKS:
                 self._cache.clear()
             self._cache[chunk] = pieces

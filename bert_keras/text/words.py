@@ -6,6 +6,7 @@ made chunk by chunk, and the tokenizer remembers the chunks that it has seen.
 
 import itertools
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from bert_keras.text import unicode_table
@@ -43,36 +44,35 @@ class WordSplitter:
         dropped = f"[{accents}]*" if lower_case else ""
         self.chunks = re.compile(f"[^{spaces}{ideographs}]+|[{ideographs}]{dropped}")
 
-    def words(self, chunk: str) -> list[Word]:
+    def words(self, chunk: str) -> Iterator[Word]:
         """The words of a chunk in order; none where all of it is deleted."""
         if chunk.isascii() and not _ASCII_CONTROL.search(chunk):
             return self._ascii_words(chunk)
         return self._all_words(chunk)
 
-    def _ascii_words(self, chunk: str) -> list[Word]:
+    def _ascii_words(self, chunk: str) -> Iterator[Word]:
         text = chunk.lower() if self._lower_case else chunk
-        found = []
         for match in _ASCII_WORD.finditer(text):
             start, end = match.span()
-            found.append(Word(match.group(), range(start, end), range(start + 1, end + 1)))
-        return found
+            yield Word(match.group(), range(start, end), range(start + 1, end + 1))
 
-    def _all_words(self, chunk: str) -> list[Word]:
-        parts, sources = self._normal_form(chunk)
+    def _all_words(self, chunk: str) -> Iterator[Word]:
         ends = self._ends(chunk)
-        found: list[Word] = []
-        inside = False
-        for (code, kind), source in zip(parts, sources):
-            if kind == ALONE or (kind == WORD and not inside):
-                found.append(Word(chr(code), [source], [ends[source]]))
-            elif kind == WORD:
-                text, starts, stops = found[-1]
-                found[-1] = Word(text + chr(code), starts, stops)
-                starts.append(source)  # type: ignore[union-attr]
-                stops.append(ends[source])  # type: ignore[union-attr]
-            if kind in (WORD, ALONE):
-                inside = kind == WORD
-        return found
+        letters: list[str] = []
+        sources: list[int] = []
+        for (code, kind), source in zip(*self._normal_form(chunk)):
+            if kind == ACCENT:
+                continue
+            if kind == ALONE and letters:
+                yield Word("".join(letters), sources, [ends[place] for place in sources])
+                letters, sources = [], []
+            letters.append(chr(code))
+            sources.append(source)
+            if kind == ALONE:
+                yield Word(letters[0], sources, [ends[source]])
+                letters, sources = [], []
+        if letters:
+            yield Word("".join(letters), sources, [ends[place] for place in sources])
 
     def _normal_form(self, chunk: str) -> tuple[list[Part], list[int]]:
         """The chunk's parts without the deleted characters, and the character each is from."""
@@ -106,13 +106,13 @@ class WordSplitter:
 
     def _final_sigma(self, chunk: str, index: int) -> bool:
         """Whether a capital sigma is the last letter of its word (Unicode's Final_Sigma)."""
-        before = self._first_letter(reversed(chunk[:index]))
-        after = self._first_letter(iter(chunk[index + 1 :]))
+        before = self._first_letter(chunk, range(index - 1, -1, -1))
+        after = self._first_letter(chunk, range(index + 1, len(chunk)))
         return before in self._table.cased and after not in self._table.cased
 
-    def _first_letter(self, chars) -> int | None:
-        for char in chars:
-            code = ord(char)
+    def _first_letter(self, chunk: str, places: range) -> int | None:
+        for place in places:
+            code = ord(chunk[place])
             if code not in self._table.case_ignorable and code not in self._table.control:
                 return code
         return None

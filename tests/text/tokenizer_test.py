@@ -1,4 +1,5 @@
 import random
+import time
 
 import pytest
 
@@ -79,6 +80,15 @@ def test_nothing_in_a_text_raises(uncased):
     assert [t.text for t in uncased.tokenize(b"ca\xfff\xe2\x82e\xf0\x9f the")] == ["cafe", "the"]
     with pytest.raises(InputError, match="int; expected str"):
         uncased.tokenize(3)
+
+
+@pytest.mark.parametrize("part", ["é", "Σ", "Σ'", "é.", "a.", "\u0301", "\u302e", "中", "x ", "\0"])
+def test_a_megabyte_without_end_is_read_in_linear_time(uncased, part):
+    """Half a minute is generous for what takes a second; what is quadratic takes an hour."""
+    began = time.process_time()
+    text = part * (1_000_000 // len(part.encode()))
+    assert len(uncased.encode(text, max_seq_length=32).token_ids) <= 32
+    assert time.process_time() - began < 30
 
 
 def test_bytes_offsets_count_replacement_characters(uncased):
@@ -166,7 +176,11 @@ def test_equal_to_google_on_real_text(real, shared_data):
     lines = (shared_data / "corpus/wikipedia_paragraphs.txt").read_text("utf-8").split("\n")[::20]
     for name in ("SST-2/dev.tsv", "CoLA/train.tsv", "STS-B/dev.tsv"):
         lines += (shared_data / "glue" / name).read_text("utf-8").split("\n")
-    lines += (shared_data / "corpus/gutenberg/Alice-s-Adventures-in-Wonderland_11.txt").read_text("utf-8").split("\n")
+    lines += (
+        (shared_data / "corpus/gutenberg/Alice-s-Adventures-in-Wonderland_11.txt")
+        .read_text("utf-8")
+        .split("\n")
+    )
     for line in lines:
         expected = google_reference.tokenize(line, real.vocabulary.ids, real.lower_case)
         assert [real.vocabulary.tokens[i] for i in real.token_ids(line)] == expected
