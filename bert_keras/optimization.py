@@ -126,7 +126,8 @@ class AdamW(keras.optimizers.Optimizer):
         if self.built:
             return
         super().build(variables)
-        self.momenta, self.velocities = [], []
+        self.momenta: list[keras.Variable] = []
+        self.velocities: list[keras.Variable] = []
         for variable in variables:
             for slots, name in ((self.momenta, "momentum"), (self.velocities, "velocity")):
                 slots.append(

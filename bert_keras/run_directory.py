@@ -15,7 +15,7 @@ import logging
 import pathlib
 import shutil
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import keras
 import numpy as np
@@ -144,8 +144,8 @@ class MetricsFile:
     def __init__(self, path: pathlib.Path, events: pathlib.Path):
         self.path = path
         self.events = events
-        self._file = None
-        self._writer = None
+        self._file: TextIO | None = None
+        self._writer: Any = None
 
     def resume(self, step: int) -> None:
         """Drops the lines after `step`, and rebuilds the events from those that stay."""
@@ -171,6 +171,8 @@ class MetricsFile:
 
     def write(self, record: dict[str, Any]) -> None:
         """Adds a record; it has a "step", and numbers or dictionaries of numbers by name."""
+        if self._file is None:
+            raise ValueError("`resume` opens the file; it was not called.")
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
         self._write_events(record)

@@ -157,10 +157,13 @@ def predict_logits(network: keras.Model, batches: Iterable[Batch]) -> np.ndarray
     Where batches have `rows` [B], example i is the one whose row number is i; else they come in
     the order of the batches.
     """
-    logits, rows = [], []
+    logits: list[np.ndarray] = []
+    rows: list[np.ndarray] = []
+    count = 0
     for batch, outputs in predict(network, batches):
         logits.append(outputs["logits"])
-        rows.append(batch.get("rows", np.arange(len(outputs["logits"])) + sum(map(len, rows))))
+        rows.append(batch.get("rows", np.arange(count, count + len(logits[-1]))))
+        count += len(logits[-1])
     if not logits:
         raise ValueError("`batches` must have a batch or more. Received none.")
     return np.concatenate(logits)[np.argsort(np.concatenate(rows), kind="stable")]
