@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -61,6 +62,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(FLAGS: flags.FlagValues) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets at length
     sources = {"--model_dir": FLAGS.model_dir, "--savedmodel_dir": FLAGS.savedmodel_dir}
     sources["--server"] = FLAGS.server
     given = [name for name, value in sources.items() if value]

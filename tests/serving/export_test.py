@@ -15,7 +15,7 @@ from bert_keras.serving import export
 from bert_keras.serving.client import SavedModelClient, connect
 from bert_keras.serving.export import export_saved_model
 from bert_keras.serving.servable import Servable
-from tests.serving.c_api_test import run_in_c
+from tests.serving.in_c import run_in_c
 from tests.serving.tiny_model import LABELS, PAIRS, TEXTS, tiny_text_model
 
 ROOT = Path(__file__).parents[2]
