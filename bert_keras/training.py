@@ -131,6 +131,7 @@ def fit(
                     run.save()
                 if stop.received and not done:
                     run.close()
+                    bar.close()  # Before the last line, so that it is the last.
                     stop.leave(run.step, num_steps, work_dir)
                 if epoch_ends or done:
                     break
