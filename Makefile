@@ -11,6 +11,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(VENV)/bin/pip install --quiet --quiet --disable-pip-version-check
 ENV := $(VENV)/.complete
+SST2 := ../shared/data/glue/SST-2/train.tsv
 
 .DELETE_ON_ERROR:
 .PHONY: env demo test lint format bench soak clean
@@ -43,7 +44,8 @@ format: env
 	$(VENV)/bin/ruff format .
 
 bench: env
-	$(RUN) -m benchmarks $(BENCH_FLAGS)
+	@$(RUN) -m benchmarks.encoder_inference $(BENCH_FLAGS)
+	@$(RUN) -m benchmarks.training_step $(if $(wildcard $(SST2)),--train_file=$(SST2)) $(BENCH_FLAGS)
 
 soak: env
 	$(RUN) -m pytest -m soak tests
