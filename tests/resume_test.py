@@ -41,6 +41,7 @@ def main(work_dir: str, precision: str, kill: str = "") -> None:
     class Batches(ToyBatches):
         def epoch(self, epoch, start=0):
             for batch in super().epoch(epoch, start):
+                (Path(work_dir) / "working").touch()
                 at("step")
                 time.sleep(float(os.environ.get("STEP_SECONDS", "0")))
                 yield batch
@@ -158,24 +159,31 @@ def test_told_to_stop_it_writes_a_checkpoint_and_says_how_to_go_on(tmp_path, und
 @pytest.mark.soak
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_killed_anywhere(tmp_path, undisturbed, precision):
-    """A dozen kills from outside, at random moments of one run; then a dozen runs killed once."""
+    """A dozen kills from outside at random moments; then one at each kind of chosen moment.
+
+    A run is called again until it ends by itself, killed on its way as often as chance has it.
+    """
     chance = random.Random(20181011)
-    expected, kills = undisturbed(precision), 0
-    for number in range(12):
+    expected, kills, number = undisturbed(precision), 0, 0
+    while kills < 12:
         work_dir = tmp_path / str(number)
-        pace = {"STEP_SECONDS": "0.1"}
-        process = start(work_dir, precision, **pace)
-        metrics = work_dir / "metrics.jsonl"
-        while process.poll() is None and not (metrics.exists() and metrics.read_text()):
+        (work_dir / "working").unlink(missing_ok=True)
+        process = start(work_dir, precision, STEP_SECONDS="0.3")
+        while process.poll() is None and not (work_dir / "working").exists():
             time.sleep(0.01)
-        time.sleep(chance.random() * 0.12 * STEPS)
+        time.sleep(3 * chance.random())  # Up to 10 steps; a checkpoint is due after 4.
         process.kill()
-        process.communicate()
-        kills += process.returncode == -signal.SIGKILL
-        status, stderr = run(work_dir, precision)
-        assert status == 0, stderr
-        assert outcome(work_dir) == expected, f"kill {number}"
-    assert kills >= 10
+        _, stderr = process.communicate()
+        if process.returncode == -signal.SIGKILL:
+            kills += 1
+            print(f"kill {kills} in run {number}, {precision}", flush=True)
+            continue
+        assert process.returncode == 0, stderr
+        assert outcome(work_dir) == expected, f"run {number}"
+        number += 1
+    status, stderr = run(tmp_path / str(number), precision)
+    assert status == 0, stderr
+    assert outcome(tmp_path / str(number)) == expected, f"run {number}"
     for kill in ("writing:1", "writing:3", "written:2", "written:7", "step:1", "evaluating:2"):
         work_dir = tmp_path / kill.replace(":", "")
         assert run(work_dir, precision, kill)[0] == -signal.SIGKILL
