@@ -19,13 +19,13 @@ import sys
 if os.environ["KERAS_BACKEND"] != "tensorflow":
     sys.modules["tensorflow"] = None  # an import of it fails, as where it is not installed
 import numpy as np
-from tests import models_test
+from tests.small_networks import CASES
 from bert_keras.taps import Taps
 import keras
 
 keras.utils.set_random_seed(1)
 out = {}
-for name, (make, data) in models_test.CASES.items():
+for name, (make, data) in CASES.items():
     network = make()
     for index, weight in enumerate(sorted(network.weights, key=lambda w: w.path)):
         if "seed_generator" in weight.path:
@@ -72,7 +72,7 @@ def test_every_network_agrees_with_tensorflow(backend, tensorflow_outputs, tmp_p
 def test_unpad_is_refused_where_shapes_cannot_depend_on_data():
     pytest.importorskip("jax")
     program = (
-        "from tests.encoder_test import CONFIG; from bert_keras.encoder import BertEncoder\n"
+        "from tests.small_networks import CONFIG; from bert_keras.encoder import BertEncoder\n"
         "BertEncoder(CONFIG, unpad=True)"
     )
     result = subprocess.run(

@@ -8,27 +8,7 @@ from bert_keras.encoder import BertEncoder
 from bert_keras.taps import OUTPUTS, Taps
 from tests import reference
 from tests.layer_exam import leaves, sit
-
-B, T = 4, 7
-LENGTHS = np.array([7, 3, 1, 5])
-CONFIG = BertConfig(
-    vocab_size=97,
-    hidden_size=15,
-    num_hidden_layers=3,
-    num_attention_heads=5,
-    intermediate_size=22,
-    max_position_embeddings=11,
-    initializer_range=0.2,
-)
-
-
-def inputs(seed=0, tokens=T):
-    rng = np.random.default_rng(seed)
-    return {
-        "token_ids": rng.integers(0, 97, (B, tokens)).astype("int32"),
-        "segment_ids": rng.integers(0, 2, (B, tokens)).astype("int32"),
-        "padding_mask": (np.arange(tokens) < LENGTHS[:, None]).astype("int32"),
-    }
+from tests.small_networks import CONFIG, LENGTHS, B, T, inputs
 
 
 def numpy(x):

@@ -6,28 +6,8 @@ from keras import ops
 from bert_keras import models
 from bert_keras.taps import Taps
 from tests import reference
-from tests.encoder_test import CONFIG, LENGTHS, B, T, inputs
 from tests.layer_exam import sit
-
-POSITIONS = np.array([[0, 6], [2, 0], [0, 0], [4, 1]], "int32")
-
-
-def choices():
-    one, two, three = (inputs(seed) for seed in range(3))
-    return {name: np.stack([one[name], two[name], three[name]], 1) for name in one}
-
-
-CASES = {
-    "EncoderModel": (lambda **kw: models.EncoderModel(CONFIG, **kw), inputs),
-    "Classifier": (lambda **kw: models.Classifier(CONFIG, 3, **kw), inputs),
-    "TokenTagger": (lambda **kw: models.TokenTagger(CONFIG, 5, **kw), inputs),
-    "SpanPredictor": (lambda **kw: models.SpanPredictor(CONFIG, **kw), inputs),
-    "MultipleChoice": (lambda **kw: models.MultipleChoice(CONFIG, **kw), choices),
-    "Pretrainer": (
-        lambda **kw: models.Pretrainer(CONFIG, **kw),
-        lambda: {**inputs(), "masked_positions": POSITIONS},
-    ),
-}
+from tests.small_networks import CASES, CONFIG, LENGTHS, POSITIONS, B, T, choices, inputs
 
 
 @pytest.mark.parametrize("name", CASES)
