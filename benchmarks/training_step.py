@@ -12,15 +12,14 @@ repetition, so that whatever else the machine does meets all of them. Medians ar
 """
 
 import argparse
+import functools
 import json
-import os
 import pathlib
-import statistics
-import subprocess
-import sys
 import time
 
 import numpy as np
+
+from benchmarks import interleaved
 
 SIZES = {
     "vocab_size": 30522,
@@ -54,75 +53,45 @@ def main() -> None:
         serve(flags.worker, flags.train_file)
         return
     chosen = flags.peers.split(",")
-    processes = {peer: _start(peer, flags.train_file) for peer in chosen}
     tasks = [(peer, "step") for peer in chosen]
     tasks += [(p, kind) for p in chosen if p == PEERS[0] for kind in ("own_lengths", "padded")]
-    times: dict[tuple[str, str], list[list[float]]] = {task: [] for task in tasks}
-    for _ in range(flags.repetitions):
-        for task in tasks:
-            times[task].append(_ask(processes[task[0]], task[1]))
-    for process in processes.values():
-        process.stdin.close()
-        process.wait()
-    print(json.dumps(report(times, flags.repetitions)))
-
-
-def report(times: dict[tuple[str, str], list[list[float]]], repetitions: int) -> dict:
-    """Medians in milliseconds and the ratios that matter, from [wall, CPU] seconds."""
-    wall, cpu = (
-        {task: 1e3 * statistics.median(pair[k] for pair in pairs) for task, pairs in times.items()}
-        for k in (0, 1)
+    arguments = [f"--train_file={flags.train_file}"] if flags.train_file else []
+    times = interleaved.measure(
+        "benchmarks.training_step", tasks, flags.repetitions, arguments=arguments
     )
-
-    def ratio(a: tuple[str, str], b: tuple[str, str]) -> dict | None:
-        if a not in wall or b not in wall:
-            return None
-        return {"wall": round(wall[a] / wall[b], 3), "cpu": round(cpu[a] / cpu[b], 3)}
-
     ours, hub, ours16, torch16 = ((peer, "step") for peer in PEERS)
-    return {
-        "benchmark": "training_step",
-        "shape": [ROWS, TOKENS],
-        "repetitions": repetitions,
-        "cpus": len(os.sched_getaffinity(0)),
-        "load": os.getloadavg()[0],
-        "milliseconds": {"/".join(task): round(value, 1) for task, value in wall.items()},
-        "cpu_milliseconds": {"/".join(task): round(value, 1) for task, value in cpu.items()},
-        "ratios": {
-            "float32_to_keras_hub": ratio(ours, hub),
-            "bfloat16_to_keras_hub_float32": ratio(ours16, hub),
-            "bfloat16_to_torch_autocast": ratio(ours16, torch16),
-            "sst2_own_lengths_to_padded": ratio((PEERS[0], "own_lengths"), (PEERS[0], "padded")),
-        },
+    pairs = {
+        "float32_to_keras_hub": (ours, hub),
+        "bfloat16_to_keras_hub_float32": (ours16, hub),
+        "bfloat16_to_torch_autocast": (ours16, torch16),
+        "sst2_own_lengths_to_padded": ((PEERS[0], "own_lengths"), (PEERS[0], "padded")),
     }
+    result = {"benchmark": "training_step", "shape": [ROWS, TOKENS]}
+    result |= {"repetitions": flags.repetitions, **interleaved.summary(times)}
+    result["ratios"] = {name: interleaved.ratio(times, *pair) for name, pair in pairs.items()}
+    print(json.dumps(result))
 
 
 def serve(peer: str, train_file: str | None) -> None:
-    """A worker: takes one measured step, or epoch, for every line on standard input."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # Whatever the peer prints is not an answer.
+    """A worker: takes the step, or the epoch, that it is asked for."""
     step = {
         "bert_keras_float32": lambda: bert_keras_step("float32"),
         "bert_keras_mixed_bfloat16": lambda: bert_keras_step("mixed_bfloat16"),
         "keras_hub_float32": keras_hub_step,
         "torch_autocast_bfloat16": torch_step,
     }[peer]()
-    full = [random_batch(np.random.default_rng(1), np.full(ROWS, TOKENS))]
-    lengths = np.sort(sst2_lengths(train_file)).reshape(LENGTH_BATCHES, ROWS)
     random = np.random.default_rng(2)
-    work = {
-        "step": full,
-        "own_lengths": [random_batch(random, row) for row in lengths],
-        "padded": [random_batch(random, row, TOKENS) for row in lengths],
-    }
-    for batch in full * 2 + (work["own_lengths"] if peer == PEERS[0] else []):
-        step(batch)
-    print("ready", file=answers, flush=True)
-    for line in sys.stdin:
-        wall, cpu = 0.0, time.process_time()
-        for batch in work[line.strip()]:
-            wall += step(batch)
-        print(json.dumps([wall, time.process_time() - cpu]), file=answers, flush=True)
+    lengths = np.sort(sst2_lengths(train_file)).reshape(LENGTH_BATCHES, ROWS)
+    batches = {"step": [random_batch(np.random.default_rng(1), np.full(ROWS, TOKENS))]}
+    if peer == PEERS[0]:
+        batches["own_lengths"] = [random_batch(random, row) for row in lengths]
+        batches["padded"] = [random_batch(random, row, TOKENS) for row in lengths]
+
+    def work(name: str) -> float | None:
+        seconds = [step(batch) for batch in batches[name]]
+        return None if None in seconds else sum(seconds)
+
+    interleaved.serve({name: functools.partial(work, name) for name in batches})
 
 
 def random_batch(random: np.random.Generator, lengths: np.ndarray, width: int = 0) -> dict:
@@ -167,7 +136,11 @@ def bert_keras_step(precision: str):
         lambda batch, outputs: classification_loss(batch["labels"], outputs["logits"]),
         batch,
     )
-    return timed(step)
+
+    def run(batch: dict) -> None:
+        step(batch)
+
+    return run
 
 
 def keras_hub_step():
@@ -251,42 +224,7 @@ def torch_step():
         optimizer.step()
         loss.item()
 
-    return timed(step)
-
-
-def timed(step):
-    """`step` as a function that returns its seconds."""
-
-    def run(batch: dict) -> float:
-        started = time.perf_counter()
-        step(batch)
-        return time.perf_counter() - started
-
-    return run
-
-
-def _start(peer: str, train_file: str | None) -> subprocess.Popen:
-    command = [sys.executable, "-m", "benchmarks.training_step", f"--worker={peer}"]
-    if train_file:
-        command.append(f"--train_file={train_file}")
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, "KERAS_BACKEND": "tensorflow"}
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-        cwd=pathlib.Path(__file__).parents[1],
-    )
-    if process.stdout.readline().strip() != "ready":
-        raise RuntimeError(f"{peer} did not start; its error is above.")
-    return process
-
-
-def _ask(process: subprocess.Popen, task: str) -> list[float]:
-    process.stdin.write(task + "\n")
-    process.stdin.flush()
-    return json.loads(process.stdout.readline())
+    return step
 
 
 if __name__ == "__main__":
