@@ -18,12 +18,12 @@ _PACKAGE = "bert_keras"
 
 @keras.saving.register_keras_serializable(_PACKAGE)
 class WarmupLinear(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises to `peak` over `num_warmup_steps`, on a line that falls from `peak` to 0.
+    """Rises on a line to `peak` over `num_warmup_steps`, then falls on a line to 0.
 
-    At step s, counted from 0: `peak * s / num_warmup_steps` while s < num_warmup_steps, then
-    `peak * (1 - s / num_steps)`; 0 from `num_steps` on. As in the released code the falling
-    line starts at step 0, so the highest rate reached is `peak * (1 - warm-up share)`, and the
-    very first update has a rate of 0 if there is a warm-up.
+    At step s, counted from 0, of n steps with w of warm-up: `peak * s / w` while s < w, then
+    `peak * (n - s) / (n - w)`; 0 from n on. So the rate that users name is reached, and the
+    first update has a rate of 0 if there is a warm-up. (In google-research/bert the falling
+    line starts at step 0, and the rate drops by the warm-up's share where the two meet.)
 
     Args:
         peak: the learning rate that users name, for example 5e-5.
@@ -44,7 +44,8 @@ class WarmupLinear(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step: Any) -> Any:
         """The learning rate of a step (an integer tensor), float32 []."""
         step = ops.cast(step, "float32")
-        falling = ops.maximum(1.0 - step / self.num_steps, 0.0)
+        left = ops.maximum(self.num_steps - step, 0.0)
+        falling = left / max(self.num_steps - self.num_warmup_steps, 1)
         rising = step / max(self.num_warmup_steps, 1)
         return self.peak * ops.where(step < self.num_warmup_steps, rising, falling)
 

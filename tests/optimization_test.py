@@ -148,10 +148,10 @@ def test_decay_is_for_matrices_alone(tiny_config):
 
 
 def test_the_learning_rate_rises_and_falls():
-    # By hand: s / 4 up to step 4, then 1 - s / 10.
+    # By hand: s / 4 up to step 4, then (10 - s) / 6.
     schedule = warmup_linear(2.0, num_steps=10, num_warmup_steps=4)
     found = [float(schedule(step)) for step in range(12)]
-    expected = [0.0, 0.5, 1.0, 1.5, 1.2, 1.0, 0.8, 0.6, 0.4, 0.2, 0.0, 0.0]
+    expected = [0, 0.5, 1, 1.5, 2, 10 / 6, 8 / 6, 1, 4 / 6, 2 / 6, 0, 0]
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert float(warmup_linear(2.0, 10)(0)) == 2.0
 
