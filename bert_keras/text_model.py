@@ -24,7 +24,7 @@ TASK_DEFAULTS: dict[str, Any] = {
     "max_seq_length": None,
     "text_columns": None,
     "threshold": 0.5,
-    "metrics": {},
+    "metrics": [],
 }
 
 # A vocabulary may be shorter than the embedding, whose rows are often rounded up to a multiple

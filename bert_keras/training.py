@@ -8,6 +8,7 @@ checkpoint holds all of it, so a run that was killed and started again computes 
 as one that was not.
 """
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -112,7 +113,8 @@ def fit(
         _logger.warning("Going on from step %d of %d in %s.", resumed_from, num_steps, work_dir)
 
     step = None
-    with _StopSignals() as stop, _bar(run.step, num_steps, progress) as bar:
+    bar = _bar(run.step, num_steps, progress)
+    with contextlib.closing(run), _StopSignals() as stop, bar:
         while run.step < num_steps:
             for batch in batches.epoch(run.epoch, start=run.position):
                 if step is None:
@@ -130,12 +132,10 @@ def fit(
                 if run.step % save_checkpoints_steps == 0 or done or stop.received:
                     run.save()
                 if stop.received and not done:
-                    run.close()
                     bar.close()  # Before the last line, so that it is the last.
                     stop.leave(run.step, num_steps, work_dir)
                 if epoch_ends or done:
                     break
-    run.close()
     return {"steps": num_steps, "resumed_from": resumed_from, **run.summary()}
 
 
@@ -206,7 +206,6 @@ class _Run:
         result = step(batch)
         seconds = time.perf_counter() - started
         if not (math.isfinite(result.loss) and math.isfinite(result.gradient_norm)):
-            self.close()
             raise InputError(
                 f"training diverged at step {self.step + 1} (epoch {self.epoch}): loss "
                 f"{result.loss}, gradient norm {result.gradient_norm}, learning rate "

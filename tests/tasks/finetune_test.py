@@ -176,8 +176,6 @@ def test_the_same_command_again_ends_with_the_same_bits(finished, tmp_path):
     assert weights(tmp_path / "seed") != weights(tmp_path / "other")
 
 
-# What stands in for a power cut leaves a file open, as a power cut does.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupted_run_ends_with_the_same_bits(finished, tmp_path, monkeypatch):
     batch, taken = pipeline.batch, []
 
