@@ -349,7 +349,12 @@ def _make_forward(network: keras.Model, inputs: Mapping[str, np.ndarray]) -> Cal
         import tensorflow as tf
 
         spec = {name: tf.TensorSpec([None] * x.ndim, x.dtype) for name, x in inputs.items()}
-        return tf.function(lambda x: network(x, training=False), input_signature=[spec])
+
+        @tf.function(input_signature=[spec], autograph=False)
+        def graph(x: Any) -> Any:
+            return network(x, training=False)
+
+        return graph
     if keras.backend.backend() == "jax":
         import jax
 

@@ -42,7 +42,7 @@ def finetune(
     num_train_epochs: float = 3.0,
     warmup_proportion: float = 0.1,
     weight_decay: float = 0.01,
-    bias_correction: bool = False,
+    bias_correction: bool = True,
     gradient_accumulation_steps: int = 1,
     class_weights: str | None = None,
     lora_rank: int = 0,

@@ -51,7 +51,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_float("warmup_proportion", 0.1, "Share of the steps with a rising rate.", **text)
     flags.DEFINE_float("weight_decay", 0.01, "Decay of all but biases and LayerNorm.", **text)
     flags.DEFINE_boolean(
-        "bias_correction", False, "Correct Adam's bias; google-research/bert does not.", **text
+        "bias_correction", True, "Correct Adam's bias; google-research/bert does not.", **text
     )
     flags.DEFINE_integer(
         "gradient_accumulation_steps",

@@ -81,7 +81,7 @@ def test_the_order_itself():
 def test_rows_of_similar_length_go_together():
     examples = some_rows(5000)
     bucketed, plain = batches_of(examples, 32), batches_of(examples, 32, bucket=False)
-    assert bucketed.padding_share(0) < 0.06
+    assert bucketed.padding_share(0) < 0.2
     assert plain.padding_share(0) > 0.4
     area = sum(b["token_ids"].size for b in plain.epoch(0))
     real = sum(b["padding_mask"].sum() for b in plain.epoch(0))
