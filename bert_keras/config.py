@@ -34,14 +34,21 @@ SIZES: dict[str, tuple[int, int]] = {
 # The activations and their names in Hugging Face's files; Google's say "gelu" for tanh.
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 
-# Keys of other programs that do not change what the encoder computes.
+# Keys of other programs that do not change what the encoder computes. Those of generation
+# stand in every config.json that transformers 2 wrote.
 KEYS_WITHOUT_EFFECT = frozenset(
     """
-    _name_or_path architectures bos_token_id directionality dtype eos_token_id
-    finetuning_task gradient_checkpointing id2label label2id model_type num_labels
-    output_past pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers
-    pooler_size_per_head pooler_type problem_type return_dict sep_token_id task_specific_params
-    tokenizer_class torch_dtype transformers_version use_cache use_return_dict
+    _attn_implementation _attn_implementation_autoset _attn_implementation_internal
+    _name_or_path _num_labels architectures attn_implementation bos_token_id directionality
+    dtype eos_token_id finetuning_task gradient_checkpointing id2label label2id model_type
+    num_labels output_attentions output_hidden_states output_past pooler_fc_size
+    pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type
+    problem_type return_dict sep_token_id task_specific_params tokenizer_class torch_dtype
+    torchscript transformers_version use_cache use_return_dict
+
+    do_sample early_stopping eos_token_ids length_penalty max_length min_length
+    no_repeat_ngram_size num_beams num_return_sequences repetition_penalty temperature top_k
+    top_p
     """.split()
 )
 
@@ -52,13 +59,10 @@ KEYS_WITH_ONE_VALUE: dict[str, Any] = {
     "cross_attention_hidden_size": None,
     "is_decoder": False,
     "is_encoder_decoder": False,
-    "output_attentions": False,
-    "output_hidden_states": False,
     "position_embedding_type": "absolute",
     "pruned_heads": {},
     "tie_encoder_decoder": False,
     "tie_word_embeddings": True,
-    "torchscript": False,
     "use_bfloat16": False,
 }
 

@@ -81,6 +81,20 @@ def test_a_key_that_changes_the_numbers_is_refused(key, value):
         BertConfig.from_dict({key: value})
 
 
+def test_what_a_fine_tuned_directory_says_of_outputs_and_programs_has_no_effect():
+    said = {
+        "_num_labels": 5,
+        "output_hidden_states": True,
+        "output_attentions": True,
+        "torchscript": True,
+        "_attn_implementation_autoset": True,
+        "attn_implementation": "sdpa",
+        "num_beams": 1,
+        "eos_token_ids": 0,
+    }
+    assert BertConfig.from_dict(said) == BertConfig()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
