@@ -64,8 +64,15 @@ def read_json(path: PathLike) -> Any:
         raise InputError(
             f"{path}, line {error.lineno}: not JSON ({error.msg}); mend or replace the file."
         ) from None
+    except ValueError as error:  # An integer too long for Python to read.
+        raise InputError(f"{path}: {error}; mend or replace the file.") from None
     except RecursionError:
         raise InputError(f"{path}: nested too deeply to be a configuration file.") from None
+
+
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can write it: JSON's "\\ud800" is a string, but half a character."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 @contextlib.contextmanager

@@ -59,3 +59,9 @@ def test_a_file_that_is_not_json_is_one_clear_line(tmp_path, data, message):
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="no such file"):
         files.read_json(tmp_path / "absent.json")
+
+
+def test_a_number_too_long_for_python_is_named_with_its_file(tmp_path):
+    (tmp_path / "a.json").write_text('{"hidden_size": ' + "1" * 5000 + "}")
+    with pytest.raises(InputError, match=r"a\.json: .*digits"):
+        files.read_json(tmp_path / "a.json")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bert_keras import files
 from bert_keras.errors import InputError
 
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
@@ -14,8 +15,8 @@ def read_labels(values: Mapping[str, Any], where: str) -> list[str] | None:
     """Returns the labels by number, or None where config.json does not say how many there are.
 
     Raises:
-        InputError: `id2label` does not count 0, 1, 2 ..., names a label twice, or disagrees
-            with `label2id` or `num_labels`.
+        InputError: `id2label` does not count 0, 1, 2 ..., names a label twice or one that UTF-8
+            cannot write, or disagrees with `label2id` or `num_labels`.
     """
     count = values.get("num_labels")
     if count is not None and (not isinstance(count, int) or not 1 <= count <= MAX_LABELS):
@@ -33,6 +34,11 @@ def read_labels(values: Mapping[str, Any], where: str) -> list[str] | None:
         )
     labels = [str(label) for label in labels]
     for i, label in enumerate(labels):
+        if not files.is_utf8(label):
+            raise InputError(
+                f"{where}: id2label {i} is {label!r}, half of a surrogate pair; expected text "
+                "that UTF-8 can write."
+            )
         if label in labels[:i]:
             raise InputError(f"{where}: id2label names {label!r} twice; labels must differ.")
     if count not in (None, len(labels)):

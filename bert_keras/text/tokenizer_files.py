@@ -133,7 +133,7 @@ def _vocabulary(path: pathlib.Path, model: dict[str, Any], added: Any) -> Vocabu
     ids = dict(_dict(path, "model.vocab", model.get("vocab")))
     for token in added if isinstance(added, list) else []:
         content = token.get("content") if isinstance(token, dict) else None
-        if content not in ids:
+        if not isinstance(content, str) or content not in ids:
             raise InputError(
                 f"{path}: the added token {content!r} is not in model.vocab; expected a "
                 "vocabulary that has every token."

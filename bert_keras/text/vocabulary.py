@@ -27,7 +27,8 @@ class Vocabulary:
             where: the file they come from, for the message of an error.
 
         Raises:
-            InputError: a blank or repeated piece, a missing special token.
+            InputError: a blank or repeated piece, one that UTF-8 cannot write, a missing
+                special token.
         """
         self.tokens: tuple[str, ...] = tuple(tokens)
         self.ids: dict[str, int] = {}
@@ -36,6 +37,11 @@ class Vocabulary:
                 what = "is blank" if not token.strip() else "has white space around its WordPiece"
                 raise InputError(
                     f"{where}, line {index + 1}: {what}; expected one WordPiece a line."
+                )
+            if not files.is_utf8(token):
+                raise InputError(
+                    f"{where}, line {index + 1}: {token!r} has half of a surrogate pair; expected "
+                    "text that UTF-8 can write."
                 )
             if token in self.ids:
                 raise InputError(

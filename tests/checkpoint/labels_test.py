@@ -33,6 +33,11 @@ def test_labels_are_read_by_number(values, expected):
             "id2label must count 0 to 1; 1 is not there, but '0', '2' are.",
         ),
         (
+            {"id2label": {"0": "bad", "1": "\ud800"}},
+            "id2label 1 is '\\ud800', half of a surrogate pair; "
+            "expected text that UTF-8 can write.",
+        ),
+        (
             {"id2label": {"0": "bad", "1": "bad"}},
             "id2label names 'bad' twice; labels must differ.",
         ),

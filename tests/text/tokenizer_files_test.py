@@ -61,6 +61,7 @@ def test_case_from_the_vocabulary(tmp_path, piece, lower_case):
         ("tokenizer.json", ("normalizer", "strip_accents"), False, "normalizer.strip_accents"),
         ("tokenizer.json", ("pre_tokenizer", "type"), "Whitespace", "pre_tokenizer.type"),
         ("tokenizer.json", ("added_tokens", 0, "content"), "<pad>", "added token '<pad>'"),
+        ("tokenizer.json", ("added_tokens", 0, "content"), ["[PAD]"], "added token ['[PAD]']"),
         ("tokenizer.json", ("normalizer", "lowercase"), False, "do_lower_case=True"),
         ("tokenizer_config.json", ("do_lower_case",), "yes", 'do_lower_case is "yes"'),
         ("tokenizer_config.json", ("tokenizer_class",), "RobertaTokenizer", "tokenizer_class"),

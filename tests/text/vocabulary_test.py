@@ -47,3 +47,8 @@ def test_refuses_what_is_no_file(tmp_path):
     for path in (tmp_path, tmp_path / "none.txt"):
         with pytest.raises(InputError, match="vocab"):
             Vocabulary.load(path)
+
+
+def test_half_a_surrogate_pair_is_refused():
+    with pytest.raises(InputError, match=r"line 8: '\\ud800' has half of a surrogate pair"):
+        Vocabulary([*LINES, "\ud800"])
