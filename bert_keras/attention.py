@@ -86,14 +86,21 @@ class SelfAttention(keras.layers.Layer):
         training: bool | None = None,
     ) -> dict[str, Any]:
         grid = ops.shape(attention_mask)[0], ops.shape(attention_mask)[-1]  # B, T
-        scale = ops.cast(1 / math.sqrt(self.head_size), self.compute_dtype)
-        q = self._heads(self.query(x) * scale, grid, grid_to_row)  # [B, N, T, H]
-        k = self._heads(self.key(x), grid, grid_to_row)  # [B, N, T, H]
-        v = self._heads(self.value(x), grid, grid_to_row)  # [B, N, T, H]
+        q, k, v = self.query(x), self.key(x), self.value(x)  # [R, D]
+        scale = 1 / math.sqrt(self.head_size)
+        if training:
+            q = q * ops.cast(scale, q.dtype)  # a smaller tensor than the scores, and its gradient
+        q = self._heads(q, grid, grid_to_row)  # [B, N, T, H]
+        k = self._heads(k, grid, grid_to_row)  # [B, N, T, H]
+        v = self._heads(v, grid, grid_to_row)  # [B, N, T, H]
 
         scores = ops.matmul(q, ops.transpose(k, (0, 1, 3, 2)))  # [B, N, T, T]
+        scores = ops.cast(scores, "float32")
+        if not training:
+            # Where the mask follows at once, TensorFlow fuses both into the product.
+            scores = scores * scale
         unseen = ops.where(attention_mask[:, None], 0.0, UNSEEN)  # [B, 1, 1 or T, T]
-        probs = ops.softmax(ops.cast(scores, "float32") + ops.cast(unseen, "float32"))
+        probs = ops.softmax(scores + ops.cast(unseen, "float32"))
         kept = self.drop(ops.cast(probs, self.compute_dtype), training=training)
 
         mixed = ops.matmul(kept, v)  # [B, N, T, H]
@@ -106,7 +113,7 @@ class SelfAttention(keras.layers.Layer):
         return {
             "output": self.merge(mixed),
             "attention_scores": probs,
-            "queries": q,
+            "queries": q / scale if training else q,
             "keys": k,
             "values": v,
         }

@@ -15,8 +15,7 @@ class Taps:
     Attributes:
         outputs: names in `OUTPUTS` to add to the result: `hidden_states` (L + 1 of
             [B, T, D], the embeddings first), `attention_scores` (L of float32 [B, N, T, T],
-            rows sum to 1), `queries`, `keys`, `values` (L of [B, N, T, H]; the queries are
-            divided by √H already).
+            rows sum to 1), `queries`, `keys`, `values` (L of [B, N, T, H], as projected).
         head_gates: float [L, N] or [B, L, N]; multiplies each head's output before the heads
             are merged. The gradient of the loss by it is a head's importance (Michel et al.,
             2019, section 4.1: https://arxiv.org/abs/1905.10650).

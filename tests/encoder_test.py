@@ -121,6 +121,18 @@ def test_every_tap_has_its_shape():
     assert [len(result[name]) for name in OUTPUTS] == [4, 3, 3, 3, 3]
 
 
+def test_queries_and_keys_give_the_scores_in_training_too():
+    still = BertConfig.from_dict(
+        {**CONFIG.to_dict(), "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    )
+    encoder = BertEncoder(still)
+    for training in (False, True):
+        seen = encoder(inputs(), taps=Taps(outputs=OUTPUTS), training=training)
+        q, k = numpy(seen["queries"][1])[0], numpy(seen["keys"][1])[0]  # row 0 has no padding
+        want = reference.softmax(q @ k.transpose(0, 2, 1) / np.sqrt(3))
+        np.testing.assert_allclose(numpy(seen["attention_scores"][1])[0], want, atol=1e-5)
+
+
 def test_without_a_mask_all_tokens_are_real_and_without_segments_all_are_first():
     encoder = BertEncoder(CONFIG)
     ids = inputs()["token_ids"]

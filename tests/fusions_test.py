@@ -84,6 +84,8 @@ def test_every_product_takes_its_bias_and_the_feed_forward_its_gelu(
     # the pooler; some take the residual or the tanh that follows as well.
     others = found["BiasAdd"] + found["BiasAdd, Add"] + found["BiasAdd, Tanh"]
     assert others == 5 * LAYERS + 1, found
+    # In float32 the scale and the mask of the scores go into the product of queries and keys.
+    assert found["Mul, Add"] == (LAYERS if dtype == "float32" else 0), found
     assert not [node.name for node in nodes if "Einsum" in node.op]
 
 
