@@ -131,7 +131,7 @@ def fit(
                     run.log_evaluation(evaluate())
                 if run.step % save_checkpoints_steps == 0 or done or stop.received:
                     run.save()
-                if stop.received and not done:
+                if stop.received:  # Also at the end: what follows a run was told to stop as well.
                     bar.close()  # Before the last line, so that it is the last.
                     stop.leave(run.step, num_steps, work_dir)
                 if epoch_ends or done:

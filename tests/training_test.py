@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -186,6 +187,24 @@ def test_a_run_of_other_settings_is_refused(tmp_path, change, named):
     with pytest.raises(InputError) as error:
         fit(toy_network(), **(options | change))
     assert named in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_in_the_last_evaluation_it_exits_and_the_next_call_finishes(tmp_path, number):
+    def evaluate():
+        os.kill(os.getpid(), number)
+        return {"accuracy": 0.5}
+
+    network = toy_network()
+    with pytest.raises(SystemExit) as caught:
+        fit(network, ToyBatches(2), tmp_path, num_epochs=1, evaluate=evaluate)
+    assert caught.value.code == 128 + number
+    again = toy_network()
+    result = fit(again, ToyBatches(2), tmp_path, num_epochs=1, evaluate=evaluate)
+    assert result["resumed_from"] == 2
+    assert [line["evaluation"] for line in result["evaluations"]] == [{"accuracy": 0.5}]
+    for one, two in zip(weights(network), weights(again), strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path):
