@@ -19,7 +19,8 @@ class BertEncoder(keras.layers.Layer):
 
     Shapes: B batch, T tokens, D hidden size, N heads, H head size, F intermediate size,
     L layers. Inside, tokens are rows of one [R, D] matrix; R is B * T, or with `unpad` the
-    number of real tokens, so that cost follows the real tokens and not the padding.
+    number of real tokens (and of first tokens, which the pooler reads, be they real or not), so
+    that cost follows the real tokens and not the padding.
 
     Args:
         config: the numbers, a BertConfig or its dict.
@@ -38,6 +39,9 @@ class BertEncoder(keras.layers.Layer):
     Returns:
         A dict: `sequence_output` [B, T, D], `pooled_output` [B, D] if there is a pooler, and
         what the taps ask for.
+
+    Raises:
+        ValueError: T is known and above the config's `max_position_embeddings`.
     """
 
     def __init__(
@@ -120,6 +124,12 @@ class BertEncoder(keras.layers.Layer):
         taps = taps or NO_TAPS
         token_ids = inputs["token_ids"]
         grid = ops.shape(token_ids)  # B, T
+        longest = self.config.max_position_embeddings
+        if isinstance(grid[1], int) and grid[1] > longest:
+            raise ValueError(
+                "`token_ids` must be no longer than `max_position_embeddings`. Received "
+                f"token_ids of {grid[1]} tokens, max_position_embeddings={longest}."
+            )
         padding_mask = inputs.get("padding_mask")
         real = ops.ones(grid, "bool") if padding_mask is None else ops.cast(padding_mask, "bool")
         attention_mask = self._attention_mask(real, grid)  # [B, 1 or T, T]
@@ -187,9 +197,10 @@ class BertEncoder(keras.layers.Layer):
 
     def _unpadded(self, real: Any) -> tuple[Any, Any]:
         """Returns the row of each grid cell, int [B * T], and the cell of each row, int [R]."""
-        real = ops.reshape(real, (-1,))
-        count = ops.cumsum(ops.cast(real, "int32"))
-        # Padding borrows the row of the real token before it; no query may see it as a key.
-        grid_to_row = ops.maximum(count - 1, 0)
-        (row_to_grid,) = ops.nonzero(real)
+        first = ops.arange(ops.shape(real)[1]) == 0  # [T]
+        carried = ops.reshape(ops.logical_or(real, first), (-1,))  # [B * T]
+        # Padding borrows the row carried before it, one of its own sequence; no query may see
+        # it as a key.
+        grid_to_row = ops.cumsum(ops.cast(carried, "int32")) - 1
+        (row_to_grid,) = ops.nonzero(carried)
         return grid_to_row, ops.cast(row_to_grid, "int32")

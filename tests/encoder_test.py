@@ -95,6 +95,33 @@ def test_unpadding_gives_zeros_for_padding_and_trains_the_same():
         np.testing.assert_allclose(one, other, atol=1e-4 * max(1, np.abs(one).max()))
 
 
+@pytest.mark.parametrize("unpad", [False, True])
+def test_rows_that_start_with_padding_or_hold_nothing_else_disturb_no_other(unpad):
+    encoder = BertEncoder(CONFIG, unpad=unpad)
+    x = inputs()
+    base = numpy(encoder(x)["pooled_output"])
+    alone = numpy(encoder({n: v[1:2] for n, v in x.items()})["pooled_output"])
+    mask = x["padding_mask"].copy()
+    mask[1, 0], mask[2] = 0, 0
+    result = {n: numpy(v) for n, v in encoder({**x, "padding_mask": mask}).items()}
+    np.testing.assert_allclose(result["pooled_output"][[0, 3]], base[[0, 3]], atol=2e-6)
+    # A first token of padding is pooled from its own sequence, whatever its neighbours are.
+    row = {n: v[1:2] for n, v in {**x, "padding_mask": mask}.items()}
+    own = numpy(encoder(row)["pooled_output"])
+    np.testing.assert_allclose(result["pooled_output"][1:2], own, atol=2e-6)
+    assert np.abs(own - alone).max() > 1e-4
+    nothing = {**x, "padding_mask": np.zeros_like(mask)}
+    for output in (result, {n: numpy(v) for n, v in encoder(nothing).items()}):
+        assert all(np.isfinite(value).all() for value in output.values())
+    if unpad:
+        assert np.all(result["sequence_output"][mask == 0] == 0)
+
+
+def test_a_row_longer_than_the_positions_is_refused():
+    with pytest.raises(ValueError, match="of 12 tokens, max_position_embeddings=11"):
+        BertEncoder(CONFIG)({"token_ids": np.ones((2, 12), "int32")})
+
+
 def test_gates_of_one_change_nothing_and_a_batch_gate_cuts_its_own_row_alone():
     encoder = BertEncoder(CONFIG)
     x = inputs()
