@@ -4,7 +4,6 @@ import os
 import pathlib
 
 from bert_keras import checkpoint, models
-from bert_keras.config import BertConfig
 from bert_keras.errors import InputError
 from bert_keras.text.tokenizer import Tokenizer
 from bert_keras.text_model import TextModel, check_vocabulary
@@ -40,7 +39,7 @@ def start(
     if not directory.is_dir():
         raise InputError(f"--init_checkpoint={init_checkpoint}: no such folder")
     config_file = pathlib.Path(bert_config_file or directory / "config.json")
-    config = BertConfig.from_file(config_file)
+    config, left_to_right = checkpoint.read_encoder_config(directory, bert_config_file)
     if max_seq_length > config.max_position_embeddings:
         raise InputError(
             f"--max_seq_length={max_seq_length}: the model has max_position_embeddings="
@@ -49,8 +48,14 @@ def start(
     tokenizer = Tokenizer.load(vocab_file or directory, lower_case=do_lower_case)
     check_vocabulary(tokenizer, config, os.fspath(vocab_file or directory))
 
-    network = models.Classifier(config, task.num_outputs, lora_rank=lora_rank, dtype=dtype)
-    checkpoint.load_encoder_weights(network, directory)
+    network = models.Classifier(
+        config,
+        task.num_outputs,
+        left_to_right=left_to_right,
+        lora_rank=lora_rank,
+        dtype=dtype,
+    )
+    checkpoint.load_encoder_weights(network, directory, config_file=bert_config_file)
     return TextModel(
         network=network,
         tokenizer=tokenizer,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from bert_keras import files, models
 from bert_keras.checkpoint import hub, huggingface
-from bert_keras.checkpoint.config_file import CONFIG_NAME
+from bert_keras.checkpoint.config_file import CONFIG_NAME, read_encoder_config
 from bert_keras.checkpoint.matching import CheckpointMismatch, LoadReport
 from bert_keras.errors import InputError
 from bert_keras.text.tokenizer import Tokenizer
@@ -18,6 +18,7 @@ __all__ = [
     "LoadReport",
     "load",
     "load_encoder_weights",
+    "read_encoder_config",
     "resolve",
     "save",
 ]
@@ -118,6 +119,7 @@ def load_encoder_weights(
     network: models.EncoderModel,
     directory: str | os.PathLike[str],
     *,
+    config_file: str | os.PathLike[str] | None = None,
     allow_missing: Iterable[str] = (),
 ) -> LoadReport:
     """Fills a network's encoder from a directory, for fine-tuning with a new head.
@@ -125,6 +127,7 @@ def load_encoder_weights(
     Args:
         network: any of `bert_keras.models`, built from the directory's config.json.
         directory: a directory of any BERT class, or `hf://owner/name[@revision]`.
+        config_file: a config.json or bert_config.json, for a directory without config.json.
         allow_missing: names or prefixes that the directory may lack, such as "pooler".
 
     Returns:
@@ -134,7 +137,9 @@ def load_encoder_weights(
     Raises:
         InputError, CheckpointMismatch: as `load`.
     """
-    return huggingface.load_encoder(network, resolve(directory), allow_missing=allow_missing)
+    return huggingface.load_encoder(
+        network, resolve(directory), config_file=config_file, allow_missing=allow_missing
+    )
 
 
 def resolve(directory: str | os.PathLike[str]) -> pathlib.Path:

@@ -29,6 +29,39 @@ def read_config(directory: str | os.PathLike[str]) -> tuple[dict[str, Any], Bert
         raise InputError(f"{path.parent}: no such directory; expected a model directory.")
     if not path.is_file():
         raise InputError(f"{path.parent}: holds no {CONFIG_NAME}; expected a model directory.")
+    return _read(path)
+
+
+def read_encoder_config(
+    directory: str | os.PathLike[str], config_file: str | os.PathLike[str] | None = None
+) -> tuple[BertConfig, bool]:
+    """Returns the numbers of a directory's encoder, and whether it reads from left to right.
+
+    Args:
+        directory: holds `config.json`, unless `config_file` is given.
+        config_file: another config.json, or Google's bert_config.json.
+
+    Raises:
+        InputError: there is none, or it is of another family than BERT.
+    """
+    if config_file is None:
+        values, config, _ = read_config(directory)
+    else:
+        values, config, _ = read_config_file(config_file)
+    return config, bool(values.get(LEFT_TO_RIGHT))
+
+
+def read_config_file(
+    path: str | os.PathLike[str],
+) -> tuple[dict[str, Any], BertConfig, str]:
+    """Returns what `read_config` does, of one file: a config.json or a bert_config.json."""
+    values = files.read_json(path)
+    if isinstance(values, dict) and "model_type" not in values:
+        return values, BertConfig.from_file(path), os.fspath(path)
+    return _read(pathlib.Path(path))
+
+
+def _read(path: pathlib.Path) -> tuple[dict[str, Any], BertConfig, str]:
     where = os.fspath(path)
     values = files.read_json(path)
     if not isinstance(values, dict):

@@ -23,6 +23,7 @@ from bert_keras.checkpoint.config_file import (
     config_entries,
     read_architecture,
     read_config,
+    read_config_file,
 )
 from bert_keras.config import BertConfig
 from bert_keras.errors import InputError
@@ -106,18 +107,21 @@ def load_network(
     network = NETWORKS[kind.network](config, **options)
 
     slots = weight_map.network_slots(network, architecture)
-    # What the class of the file does not use, but the file may hold: it is taken as well.
-    for name, group in weight_map.optional_slots(network, architecture).items():
-        if any(weight_map.plain_name(tensor) in group for tensor in tensors):
-            slots |= group
-            if name == "next_sentence":
-                architecture = "BertForPreTraining"
+    # What the class of the file does not use, but the file may hold: it is taken if all is there.
+    extras = weight_map.optional_slots(network, architecture)
+    held = {weight_map.plain_name(name) for name in tensors}
+    ignored = _and_unused_pooler(ignore_unexpected, network)
+    if extras and held.issuperset(extras):
+        slots |= extras
+        architecture = "BertForPreTraining"
+    else:
+        ignored = (*ignored, *extras)
     report = matching.assign(
         slots,
         tensors,
         what=f"{architecture} of {where}",
         allow_missing=allow_missing,
-        ignore_unexpected=_and_unused_pooler(ignore_unexpected, network),
+        ignore_unexpected=ignored,
     )
     _log_exceptions(report, tensors)
     found = weight_map.ARCHITECTURES[architecture].head
@@ -128,19 +132,27 @@ def load_encoder(
     network: models.EncoderModel,
     directory: str | os.PathLike[str],
     *,
+    config_file: str | os.PathLike[str] | None = None,
     allow_missing: Iterable[str] = (),
 ) -> matching.LoadReport:
     """Fills a network's encoder from any BERT directory; its head stays as it is.
 
     The tensors of the directory's own head are not read, and are listed as `unused`; those
-    of the network's head are listed as `fresh`.
+    of the network's head are listed as `fresh`. `config_file` describes the encoder where the
+    directory has no config.json; one that is there has the last word.
 
     Raises:
         InputError: the directory is damaged, or its config.json is of another encoder.
         CheckpointMismatch: a tensor of the encoder is missing or of another shape.
     """
-    values, config, where = read_config(directory)
+    if config_file is None or (pathlib.Path(directory) / CONFIG_NAME).exists():
+        values, config, where = read_config(directory)
+    else:
+        values, config, where = read_config_file(config_file)
     _check_same_encoder(config, network.config, where)
+    left_to_right = bool(values.get(LEFT_TO_RIGHT))
+    if left_to_right != network.encoder.left_to_right:
+        raise _another_encoder(where, LEFT_TO_RIGHT, left_to_right, network.encoder.left_to_right)
     tensors = tensor_files.TensorDirectory(directory)
     kind = weight_map.ARCHITECTURES[weight_map.HEADS[head_of(network)]]
     slots = weight_map.encoder_slots(network.encoder, pooled=False)
@@ -266,10 +278,14 @@ def _check_same_encoder(theirs: BertConfig, ours: BertConfig, where: str) -> Non
     for name in ("num_attention_heads", "num_hidden_layers", "hidden_act", "layer_norm_eps"):
         there, here = getattr(theirs, name), getattr(ours, name)
         if there != here:
-            raise InputError(
-                f"{where}: {name}={there!r}, but the network was built with {here!r}; build it "
-                "from this file."
-            )
+            raise _another_encoder(where, name, there, here)
+
+
+def _another_encoder(where: str, name: str, there: Any, here: Any) -> InputError:
+    return InputError(
+        f"{where}: {name}={there!r}, but the network was built with {here!r}; build it from this "
+        "file."
+    )
 
 
 def _log_exceptions(report: matching.LoadReport, tensors: tensor_files.TensorDirectory) -> None:

@@ -182,18 +182,15 @@ def network_slots(network: Any, architecture: str) -> dict[str, Slot]:
     return encoder_slots(network.encoder, pooled=kind.pooled) | _slots(network, kind.rows)
 
 
-def optional_slots(network: Any, architecture: str) -> dict[str, dict[str, Slot]]:
-    """Returns what the class does without but a file of it may hold, by the group's name.
+def optional_slots(network: Any, architecture: str) -> dict[str, Slot]:
+    """Returns what the class does without but a file of it may hold.
 
     Google's checkpoints, published as masked language models, have a pooler and the
     next-sentence head too.
     """
     if ARCHITECTURES[architecture].head != "masked_lm":
         return {}
-    return {
-        "pooler": pooler_slots(network.encoder),
-        "next_sentence": _slots(network, NEXT_SENTENCE),
-    }
+    return pooler_slots(network.encoder) | _slots(network, NEXT_SENTENCE)
 
 
 def plain_name(name: str) -> str:

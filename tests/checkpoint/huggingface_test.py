@@ -9,7 +9,7 @@ import pytest
 import safetensors.numpy
 import transformers
 
-from bert_keras import models
+from bert_keras import checkpoint, models
 from bert_keras.checkpoint import huggingface, weight_map
 from bert_keras.config import BertConfig
 from bert_keras.errors import InputError
@@ -203,6 +203,25 @@ def test_googles_checkpoint_called_masked_lm_keeps_its_next_sentence_head(tmp_pa
     assert foreign.largest_difference(found, expected, "pretraining") < TOLERANCE
 
 
+@pytest.mark.parametrize(
+    ("dropped", "unused"),
+    [("cls.seq_relationship", "bert.pooler.dense"), ("bert.pooler", "cls.seq_relationship")],
+)
+def test_half_of_what_a_masked_lm_may_hold_besides_is_said_and_not_read(
+    tmp_path, caplog, dropped, unused
+):
+    foreign.their_directory(tmp_path, "pretraining")
+    edit_config(tmp_path, architectures=["BertForMaskedLM"])
+    tensors = {n: v for n, v in read_tensors(tmp_path).items() if not n.startswith(dropped)}
+    write_tensors(tmp_path, tensors)
+
+    loaded = huggingface.load_network(tmp_path)
+
+    assert loaded.head == "masked_lm"
+    assert set(loaded.report.unused) == {f"{unused}.weight", f"{unused}.bias"}
+    assert f"{unused}.weight" in caplog.text and "were not read" in caplog.text
+
+
 def test_an_unused_pooler_in_an_old_file_is_said_and_not_read(tmp_path, caplog):
     foreign.their_directory(tmp_path, "question_answering")
     tensors = read_tensors(tmp_path)
@@ -310,6 +329,37 @@ def test_the_encoder_of_another_activation_is_refused(tmp_path):
         f"{tmp_path}/config.json: hidden_act='gelu_new', but the network was built with 'gelu'; "
         "build it from this file."
     )
+
+
+def test_left_to_right_goes_with_the_encoder(tmp_path):
+    huggingface.save_network(models.Classifier(CONFIG, 2, left_to_right=True), tmp_path)
+    assert checkpoint.read_encoder_config(tmp_path) == (CONFIG, True)
+    huggingface.load_encoder(models.Classifier(CONFIG, 3, left_to_right=True), tmp_path)
+    with pytest.raises(InputError, match="left_to_right=True, but the network was built with F"):
+        huggingface.load_encoder(models.Classifier(CONFIG, 3), tmp_path)
+
+
+def test_googles_config_describes_a_directory_that_has_none(tmp_path):
+    foreign.their_directory(tmp_path, "encoder", hidden_act="gelu_new")
+    google = dataclasses.replace(CONFIG, hidden_act="gelu_new").to_google_dict()
+    config_file = tmp_path / "bert_config.json"
+    config_file.write_text(json.dumps(google))
+    config, left_to_right = checkpoint.read_encoder_config(tmp_path, config_file)
+    network = models.Classifier(config, 3)
+    assert (config.hidden_act, left_to_right) == ("gelu_new", False)
+    (tmp_path / "config.json").rename(tmp_path / "away.json")
+
+    huggingface.load_encoder(network, tmp_path, config_file=config_file)
+
+    np.testing.assert_array_equal(
+        network.encoder.embeddings.token_embedding,
+        read_tensors(tmp_path)["embeddings.word_embeddings.weight"],
+    )
+    # A config.json that is there knows better: "gelu" is the other form in it.
+    (tmp_path / "away.json").rename(tmp_path / "config.json")
+    edit_config(tmp_path, hidden_act="gelu")
+    with pytest.raises(InputError, match="hidden_act='gelu', but the network was built with"):
+        huggingface.load_encoder(network, tmp_path, config_file=config_file)
 
 
 def test_a_pooler_that_the_class_never_had_is_new(tmp_path, caplog):

@@ -316,6 +316,17 @@ def test_a_config_that_is_not_the_checkpoints(run, tmp_path, pretrained):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_config_from_elsewhere_and_an_encoder_from_left_to_right(run, tmp_path, pretrained):
+    values = json.loads((pretrained / "config.json").read_text())
+    start = tmp_path / "start"
+    shutil.copytree(pretrained, start)
+    elsewhere = tmp_path / "elsewhere.json"
+    (start / "config.json").rename(elsewhere)
+    elsewhere.write_text(json.dumps(values | {"model_type": "bert_keras", "left_to_right": True}))
+    run(init_checkpoint=str(start), bert_config_file=str(elsewhere), num_train_epochs=0.4)
+    assert checkpoint.load(tmp_path / "out").network.encoder.left_to_right
+
+
 def test_faults_of_data_leave_nothing(run, tmp_path, data_dir):
     (data_dir / "dev.tsv").write_text("text\tlabel\nfine\tgood\nodd\tmiddling\n")
     assert complaint(run).endswith(
