@@ -17,8 +17,8 @@ class Dropout(keras.layers.Layer):
     On two CPU cores the usual float draw for every element takes a fifth of BERT's training
     step. Here an element is dropped if its 16 random bits are below a threshold, which needs
     half an integer an element and no float at all: four times cheaper. The rate is met to
-    1/65536, and the scale is the inverse of the share that is kept in truth, so the
-    expectation is exact.
+    1/65536, and the scale is the inverse of the share that is kept in truth, so in float32
+    the expectation is exact. In bfloat16 each product with the scale is rounded.
 
     Args:
         rate: share of elements to drop, in [0, 1).

@@ -1,4 +1,9 @@
-"""What stands on the encoder: the two pretraining heads, and one head for each kind of task."""
+"""What stands on the encoder: the two pretraining heads, and one head for each kind of task.
+
+All logits are float32. Where the weights are float32 too, the last product of a head is computed
+in it, under mixed_bfloat16 as well; but the masked LM's product with the vocabulary, which is
+large, is computed in the policy's precision.
+"""
 
 from typing import Any
 
@@ -98,7 +103,9 @@ class NextSentenceHead(keras.layers.Layer):
         self.initializer_range = initializer_range
 
     def build(self, pooled_shape: Any) -> None:
-        self.dense = _dense(self, 2, pooled_shape[-1], self.initializer_range)
+        self.dense = _dense(
+            self, 2, pooled_shape[-1], self.initializer_range, dtype=self.variable_dtype
+        )
         self.built = True
 
     def call(self, pooled_output: Any) -> Any:
@@ -142,7 +149,9 @@ class LinearHead(keras.layers.Layer):
 
     def build(self, x_shape: Any) -> None:
         self.drop = Dropout(self.dropout, dtype=self.dtype_policy, name="drop")
-        self.dense = _dense(self, self.num_outputs, x_shape[-1], self.initializer_range)
+        self.dense = _dense(
+            self, self.num_outputs, x_shape[-1], self.initializer_range, dtype=self.variable_dtype
+        )
         self.built = True
 
     def call(self, x: Any, training: bool | None = None) -> Any:
@@ -164,12 +173,16 @@ class LinearHead(keras.layers.Layer):
 
 
 def _dense(
-    head: keras.layers.Layer, units: int, inputs: int, initializer_range: float
+    head: keras.layers.Layer,
+    units: int,
+    inputs: int,
+    initializer_range: float,
+    dtype: Any = None,
 ) -> keras.layers.Dense:
     layer = keras.layers.Dense(
         units,
         kernel_initializer=keras.initializers.TruncatedNormal(stddev=initializer_range),
-        dtype=head.dtype_policy,
+        dtype=dtype or head.dtype_policy,
         name="dense",
     )
     layer.build((None, inputs))

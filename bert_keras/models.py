@@ -1,8 +1,9 @@
 """Encoder and head as one keras.Model, for every use of BERT in the paper.
 
 Each network is built at once: all its weights exist after the constructor. Inputs are a dict
-of `token_ids`, `segment_ids`, `padding_mask`, int [B, T]; outputs are a dict by name, and all
-logits are float32. `taps` go to the encoder, and what they ask for is added to the outputs.
+of `token_ids`, `segment_ids`, `padding_mask`, int [B, T]; outputs are a dict by name. Logits are
+float32; of what precision, `heads.py` says. `taps` go to the encoder, and what they ask for is
+added to the outputs.
 """
 
 from collections.abc import Mapping
@@ -83,8 +84,10 @@ class EncoderModel(keras.Model):
                 layer.lora_kernel_b.assign(ops.zeros_like(layer.lora_kernel_b))
 
     def _train_lora_alone(self) -> None:
-        """Freezes the encoder but for the low-rank updates."""
+        """Freezes blocks and tables but for the low-rank updates; a pooler may be new."""
         for layer in self.encoder._flatten_layers():
+            if layer is self.encoder.pooler:
+                continue
             for variable in layer._trainable_variables:
                 variable.trainable = "lora" in variable.name
 

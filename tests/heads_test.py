@@ -67,3 +67,13 @@ def test_logits_are_float32_in_every_precision(dtype):
         (MaskedLMHead(V, D, dtype=dtype), [numbers(B, T, D), POSITIONS, numbers(V, D)]),
     ):
         assert ops.convert_to_numpy(head(*args)).dtype == np.float32
+
+
+@pytest.mark.parametrize("head", [LinearHead, NextSentenceHead])
+def test_logits_over_float32_weights_are_not_rounded(head):
+    layer = head(**({"num_outputs": 2} if head is LinearHead else {}), dtype="mixed_bfloat16")
+    x = ops.cast(numbers(B, D), "bfloat16")
+    got = ops.convert_to_numpy(layer(x))
+    weights = {name.split("/")[-1]: w for name, w in reference.weights_of(layer).items()}
+    want = reference.dense(weights, ops.convert_to_numpy(ops.cast(x, "float32")).astype("float64"))
+    np.testing.assert_allclose(got, want, atol=1e-6)

@@ -99,12 +99,14 @@ def test_taps_pass_through_every_network():
 
 
 @pytest.mark.parametrize("name", ["Classifier", "Pretrainer"])
-def test_a_lora_network_trains_its_updates_and_head_alone_and_merges(name):
+def test_a_lora_network_trains_its_updates_pooler_and_head_alone_and_merges(name):
     make, data = CASES[name]
     network = make(lora_rank=2)
-    inside = {w.path.split("/")[-1] for w in network.encoder.trainable_variables}
-    assert inside == {"lora_kernel_a", "lora_kernel_b"}
-    assert len(network.encoder.trainable_variables) == 2 * 6 * CONFIG.num_hidden_layers
+    pooler = {"pooler/kernel", "pooler/bias"}
+    inside = {"/".join(w.path.split("/")[-2:]) for w in network.encoder.trainable_variables}
+    assert pooler <= inside
+    assert {name.split("/")[1] for name in inside - pooler} == {"lora_kernel_a", "lora_kernel_b"}
+    assert len(network.encoder.trainable_variables) == 2 * 6 * CONFIG.num_hidden_layers + 2
     for weight in network.encoder.trainable_variables:
         noise = np.random.default_rng(0).normal(size=tuple(weight.shape)) * 0.1
         weight.assign(noise.astype("float32"))
