@@ -27,8 +27,10 @@ A directory keeps all of it:
 
     >>> directory = tempfile.mkdtemp()
     >>> bert_keras.save(model, directory)
-    >>> again = bert_keras.predict(directory, ["a warm and funny film", "a dull film"])
-    >>> again == answers
+    >>> again = bert_keras.load(directory)
+    >>> again.predict(["a warm and funny film", "a dull film"]) == answers
+    True
+    >>> bert_keras.predict(directory, ["a warm and funny film", "a dull film"]) == answers
     True
 
 Everything else is imported from its own module, e.g. `bert_keras.models.Classifier`. The names
