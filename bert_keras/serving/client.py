@@ -5,6 +5,7 @@ client.predict(["a fine film"])  ->  [{"label": "positive", "probabilities": {..
 """
 
 import abc
+import http.client
 import json
 import pathlib
 import re
@@ -173,19 +174,28 @@ class RestClient(Client):
 
     def __init__(self, url: str, *, timeout: float = 60.0):
         self._url, self._timeout = url, timeout
+        self._single: dict[str, str] = {}  # by signature, the name of its only output
 
     def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         body = json.dumps({"signature_name": signature, "inputs": inputs}).encode("utf-8")
-        outputs = self._call(f"{self._url}:predict", body)["outputs"]
+        answer = self._call(f"{self._url}:predict", body)
+        if not isinstance(answer, dict) or "outputs" not in answer:
+            raise InputError(f"{self._url}: the answer has no outputs; is this a model server?")
+        outputs = answer["outputs"]
         if not isinstance(outputs, dict):  # a single output comes without its name
-            outputs = {"output": outputs}
+            if signature not in self._single:
+                self._single[signature] = self._names(signature, "outputs")[0]
+            outputs = {self._single[signature]: outputs}
         return {name: np.array(values) for name, values in outputs.items()}
 
     def input_names(self, signature: str) -> list[str]:
+        return self._names(signature, "inputs")
+
+    def _names(self, signature: str, side: str) -> list[str]:
         answer = self._call(f"{self._url}/metadata")
         try:
             signatures = answer["metadata"]["signature_def"]["signature_def"]
-            return list(signatures[signature]["inputs"])
+            return list(signatures[signature][side])
         except (KeyError, TypeError):
             raise InputError(f"{self._url}: the model has no signature {signature}.") from None
 
@@ -197,8 +207,8 @@ class RestClient(Client):
                 return json.load(response)
         except urllib.error.HTTPError as error:
             raise InputError(f"{url} answers {error.code}: {_error_text(error)}") from None
-        except (urllib.error.URLError, OSError) as error:
-            reason = getattr(error, "reason", error)
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", None) or repr(error)
             raise InputError(f"{url}: no answer ({reason}); is the server running?") from None
         except ValueError:
             raise InputError(f"{url}: the answer is not JSON; is this a model server?") from None

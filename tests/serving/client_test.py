@@ -1,7 +1,9 @@
 """The client's own part: addresses, faults, and the shape of the answers."""
 
+import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import ClassVar
 
 import pytest
 
@@ -117,3 +119,57 @@ def test_a_model_of_other_inputs_or_outputs_is_named(tmp_path):
         SavedModelClient(tmp_path / "words").predict(["a"])
     with pytest.raises(InputError, match="answers with length; expected score, or label"):
         SavedModelClient(tmp_path / "text").predict(["a"])
+
+
+class Canned(BaseHTTPRequestHandler):
+    """A model of regression, whose single output comes without its name."""
+
+    signature: ClassVar[dict] = {"inputs": {"text": {}}, "outputs": {"score": {}}}
+    metadata: ClassVar[dict] = {
+        "metadata": {"signature_def": {"signature_def": {"serving_default": signature}}}
+    }
+    answer: ClassVar[bytes] = json.dumps({"outputs": [1.5, 2.5]}).encode()
+
+    def do_GET(self):
+        self._send(json.dumps(self.metadata).encode())
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._send(self.answer)
+
+    def _send(self, body):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+def ask_canned(handler):
+    server = HTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        client = connect(f"http://127.0.0.1:{server.server_port}/v1/models/toy")
+        return client.predict(["a", "b"])
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_the_single_output_of_a_regression_keeps_its_name_over_rest():
+    assert ask_canned(Canned) == [{"score": 1.5}, {"score": 2.5}]
+
+
+def test_an_answer_without_outputs():
+    with pytest.raises(InputError, match="the answer has no outputs"):
+        ask_canned(type("Other", (Canned,), {"answer": b'{"predictions": []}'}))
+
+
+def test_an_answer_that_is_not_http():
+    class Broken(Canned):
+        def do_GET(self):
+            self.wfile.write(b"SSH-2.0-x\r\n\r\n")
+
+    with pytest.raises(InputError, match="no answer .*BadStatusLine"):
+        ask_canned(Broken)
