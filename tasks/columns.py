@@ -95,7 +95,7 @@ def _by_content(table, text, label, labelled):
     length = [sum(len(str(cell)) for cell in column) / len(column) for column in columns]
     free = [k for k in range(len(columns)) if table.header[k] not in (text, label)]
 
-    label_at = table.header.index(label) if label is not None else None
+    label_at = table.column(label, "--label_column") if label is not None else None
     if label is None and labelled:
         # A column that says the same everywhere is no label; one that never repeats is none either.
         few = [k for k in free if 2 <= distinct[k] <= max(2, len(table.rows) // 2)]
@@ -103,7 +103,7 @@ def _by_content(table, text, label, labelled):
         if not few:
             raise InputError(_nothing(table, "label", "--label_column"))
         label_at = min(few, key=lambda k: (distinct[k], k))
-    text_at = table.header.index(text) if text is not None else None
+    text_at = table.column(text, "--text_column") if text is not None else None
     if text is None:
         left = [k for k in free if k != label_at and any(isinstance(c, str) for c in columns[k])]
         if not left:

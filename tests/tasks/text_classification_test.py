@@ -217,3 +217,21 @@ def repository():
     import pathlib
 
     return pathlib.Path(tasks.__file__).resolve().parents[1]
+
+
+def test_a_mistyped_column_names_its_flag(tmp_path):
+    content = "wert\tsatz\n1\tso\n0\tno\n"
+    task, path = make(tmp_path, "train.tsv", content, text_column="sats")
+    assert complaint(task).startswith(f"{path}:1: no column 'sats' (asked for by --text_column)")
+    task, path = make(tmp_path, "train.tsv", content, label_column="wort")
+    assert complaint(task).startswith(f"{path}:1: no column 'wort' (asked for by --label_column)")
+
+
+def test_the_labels_of_a_test_file_are_not_read(tmp_path):
+    train = tmp_path / "train.tsv"
+    train.write_text("text\tlabel\nso\ta\nno\tb\n", encoding="utf-8")
+    path = tmp_path / "test.tsv"
+    path.write_text("text\tlabel\nso\t-1\nno\t\n", encoding="utf-8")
+    task = tasks.make_task("text_classification", files={"train": train, "test": path})
+    task.read("train")
+    assert [example.label for example in task.read("test")] == [None, None]
