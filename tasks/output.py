@@ -56,6 +56,11 @@ def check(output_dir: pathlib.Path, settings: Mapping[str, Any] | None) -> None:
             f"{', ...' if len(names) > 3 else ''}); name a new or empty folder"
         )
     before = files.read_json(output_dir / RUN_NAME).get("settings")
+    if settings is not None and before is None and "config.json" in names:
+        raise InputError(
+            f"--output_dir={output_dir}: holds a model that no run here trained, and training "
+            "would write over it; name a new or empty folder"
+        )
     if settings is None or before is None:
         return
     now = json.loads(json.dumps(settings))
