@@ -52,6 +52,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         "A file of texts, one a line; standard input without it and --text.",
         flag_values=flag_values,
     )
+    flags.DEFINE_enum(
+        "text_columns",
+        None,
+        ["1", "2"],
+        "Texts on a line of a file; by default what the model says that it takes.",
+        flag_values=flag_values,
+    )
     flags.DEFINE_integer(
         "predict_batch_size",
         32,
@@ -77,6 +84,8 @@ def main(FLAGS: flags.FlagValues) -> None:
             f"--text_b is given {len(FLAGS.text_b)} times and --text {len(FLAGS.text)} times"
         )
     model, columns = open_model(FLAGS)
+    if FLAGS.text_columns:
+        columns = int(FLAGS.text_columns)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale is: this is JSON
     size = FLAGS.predict_batch_size
@@ -121,6 +130,11 @@ def read_lines(file: BinaryIO, name: str, columns: int | None) -> Iterator[Any]:
     """Yields the text or the pair on every line; what is not UTF-8 becomes U+FFFD."""
     for number, line in enumerate(file, start=1):
         text = line.rstrip(b"\r\n").decode("utf-8", "replace")
+        if columns is None and "\t" in text:
+            raise InputError(
+                f"{name}, line {number}: a tab, and the model does not say how many texts it "
+                "takes; say --text_columns=2 for pairs, --text_columns=1 for one text."
+            )
         if columns != 2:
             yield text
             continue

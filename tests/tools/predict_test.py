@@ -135,3 +135,10 @@ def test_lines_are_lines_whatever_they_hold():
     """Only a line feed ends a line: not U+2028, not a form feed, not NUL."""
     file = io.BytesIO("a\u2028b\x0cc\x00\r\n\n\u0085".encode())
     assert list(predict.read_lines(file, "x", 1)) == ["a\u2028b\x0cc\x00", "", "\u0085"]
+
+
+def test_a_tab_asks_how_many_texts_a_model_takes():
+    with pytest.raises(InputError, match="line 2: a tab.*--text_columns=2"):
+        list(predict.read_lines(io.BytesIO(b"a\nb\tc\n"), "x", None))
+    assert list(predict.read_lines(io.BytesIO(b"b\tc\n"), "x", 1)) == ["b\tc"]
+    assert list(predict.read_lines(io.BytesIO(b"b\tc\n"), "x", 2)) == [("b", "c")]
