@@ -36,6 +36,12 @@ class GlueTask(Task):
     ):
         super().__init__(data_dir, files=files)
         self.text_columns = len(self.text_names)
+        for path in self.files.values():
+            if path.suffix.lower() in (".jsonl", ".json", ".csv"):
+                raise InputError(
+                    f"{path}: --task_name={self.name} reads GLUE's own .tsv files; for this one "
+                    "say --task_name=text_classification"
+                )
 
     def read(self, split: str) -> list[Example]:
         return self.examples(self.table(split), labelled=split != "test")
@@ -142,14 +148,20 @@ class MRPC(GlueTask):
         "test": ("test.tsv", "msr_paraphrase_test.txt"),
     }
 
+    def path(self, split: str) -> pathlib.Path:
+        path = super().path(split)
+        if split == "dev" and split not in self.files and path.name == "msr_paraphrase_train.txt":
+            test = path.with_name("msr_paraphrase_test.txt")
+            return path if path.with_name("dev_ids.tsv").is_file() else test
+        return path
+
     def table(self, split: str) -> tables.Table:
         path = self.path(split)
         if split == "test" or path.name != "msr_paraphrase_train.txt" or split in self.files:
             return tables.read_table(path)
         dev_ids = path.with_name("dev_ids.tsv")
         if not dev_ids.is_file():
-            test = path.with_name("msr_paraphrase_test.txt")
-            return tables.read_table(path if split == "train" else test)
+            return tables.read_table(path)
         return _part(tables.read_table(path), dev_ids, inside=split == "dev")
 
 
@@ -186,6 +198,9 @@ def _part(table: tables.Table, dev_ids: pathlib.Path, inside: bool) -> tables.Ta
         for row, cells in enumerate(table.rows)
         if ((cells[first], cells[second]) in named) == inside
     ]
+    if not kept:
+        which = "none" if inside else "all"
+        raise InputError(f"{dev_ids}: names {which} of the pairs in {table.path}; wrong file?")
     return tables.Table(
         table.path, table.header, [table.rows[r] for r in kept], [table.lines[r] for r in kept]
     )

@@ -176,3 +176,21 @@ def test_a_model_of_other_labels_is_refused():
 def test_row_counts_of_the_real_files(shared_data, name, counts):
     task = tasks.make_task(name, shared_data / "glue" / name)
     assert tuple(len(task.read(split)) for split in ("train", "dev", "test")) == counts
+
+
+def test_mrpc_says_which_file_is_dev(tmp_path):
+    for name in ("msr_paraphrase_train.txt", "msr_paraphrase_test.txt"):
+        (tmp_path / name).write_text(MRPC + MRPC_ROWS, "utf-8")
+    task = tasks.make_task("mrpc", tmp_path)
+    assert task.path("dev").name == "msr_paraphrase_test.txt"
+    assert task.read("dev")[0].where.startswith(str(task.path("dev")))
+    (tmp_path / "dev_ids.tsv").write_text("7\t8\n", "utf-8")
+    assert task.path("dev").name == "msr_paraphrase_train.txt"
+    with pytest.raises(InputError, match="dev_ids.tsv: names none of the pairs"):
+        task.read("dev")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv"])
+def test_files_of_another_kind_than_glues(tmp_path, name):
+    with pytest.raises(InputError, match="say --task_name=text_classification"):
+        tasks.make_task("sst-2", files={"train": tmp_path / name})
