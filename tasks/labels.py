@@ -63,6 +63,6 @@ def is_list(cell: Any) -> bool:
     if isinstance(cell, str) and cell.strip().startswith("["):
         try:
             cell = json.loads(cell)
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
     return isinstance(cell, list)

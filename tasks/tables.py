@@ -15,13 +15,17 @@ import dataclasses
 import io
 import json
 import pathlib
+import re
 from typing import Any
 
 from bert_keras.errors import InputError
 
+# How JSON may write half of a surrogate pair, which is no character and has no UTF-8.
+_HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
+
 SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", ".txt")
 
-# Given to `Table.value` for a JSON object that lacks the key.
+# The cell of a JSON object that lacks the key.
 MISSING = None
 
 
@@ -59,7 +63,7 @@ def read_text(path: pathlib.Path) -> str:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    if not data.strip():
+    if not data.removeprefix(b"\xef\xbb\xbf").strip():
         raise InputError(f"{path}: the file is empty; expected one example a line")
     nul = data.find(b"\0")
     if nul >= 0:
@@ -154,13 +158,24 @@ def _read_jsonl(path, text):
             continue
         try:
             value = json.loads(content)
-        except (json.JSONDecodeError, RecursionError) as error:
-            reason = getattr(error, "msg", "nested too deeply")
+        except (ValueError, RecursionError) as error:
+            deep = isinstance(error, RecursionError)
+            reason = "nested too deeply" if deep else getattr(error, "msg", "too long a number")
             raise InputError(f"{path}:{line}: not JSON: {reason}") from None
         if not isinstance(value, dict):
             raise InputError(f"{path}:{line}: expected one JSON object a line")
+        if _HALF_PAIR.search(content):
+            _refuse_half_pairs(value, f"{path}:{line}")
         objects.append(value)
         lines.append(line)
         names.update(dict.fromkeys(value))
     rows = [tuple(value.get(name, MISSING) for name in names) for value in objects]
     return Table(path, tuple(names), rows, lines)
+
+
+def _refuse_half_pairs(value, where):
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise InputError(f"{where}: {half} alone is half a character; remove it") from None

@@ -179,6 +179,11 @@ class TextClassification(Task):
                 f"{table.path}: column {columns.label!r} holds {len(names)} different labels, "
                 f"expected at most {MOST_LABELS}; is it the label column? Say --label_column"
             )
+        if not names:
+            raise InputError(
+                f"{table.path}: column {columns.label!r} names no label in any row; expected one "
+                "or more, or name them all with --labels"
+            )
         if len(names) < 2 and self.problem_type == SINGLE_LABEL:
             raise InputError(
                 f"{table.path}: column {columns.label!r} holds one label alone, "
@@ -223,7 +228,7 @@ class TextClassification(Task):
         if isinstance(cell, str):
             try:
                 cell = json.loads(cell)
-            except ValueError:
+            except (ValueError, RecursionError):
                 cell = None
         if not isinstance(cell, list):
             raise InputError(

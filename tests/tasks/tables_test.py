@@ -100,3 +100,15 @@ def test_a_column_that_is_not_there(tmp_path):
         f"{table.path}:1: no column 'sentence' (asked for by --text_column); the file has: "
         "text, label"
     )
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.csv", "a.jsonl"])
+def test_a_byte_order_mark_alone_is_an_empty_file(tmp_path, name):
+    assert "is empty" in complaint(write(tmp_path, name, b"\xef\xbb\xbf\n"))
+
+
+def test_json_that_python_cannot_hold(tmp_path):
+    long = write(tmp_path, "a.jsonl", '{"text": "a"}\n{"text": ' + "1" * 5000 + "}\n")
+    assert complaint(long) == f"{long}:2: not JSON: too long a number"
+    half = write(tmp_path, "b.jsonl", '{"text": "\\ud83d\\ude00"}\n{"label": ["\\uD800"]}\n')
+    assert complaint(half) == f"{half}:2: \\ud800 alone is half a character; remove it"

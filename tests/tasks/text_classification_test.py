@@ -235,3 +235,11 @@ def test_the_labels_of_a_test_file_are_not_read(tmp_path):
     task = tasks.make_task("text_classification", files={"train": train, "test": path})
     task.read("train")
     assert [example.label for example in task.read("test")] == [None, None]
+
+
+def test_many_labels_and_none_of_them_named(tmp_path):
+    task, path = make(tmp_path, "a.jsonl", lines({"text": "so", "label": []}) * 2)
+    assert complaint(task).startswith(f"{path}: column 'label' names no label in any row")
+    deep = "[" * 100_000
+    task, path = make(tmp_path, "b.tsv", f"text\tlabel\nso\t{deep}\n", labels=("a", "b"))
+    assert complaint(task).startswith(f"{path}:2: unknown label")
