@@ -62,7 +62,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "lora_rank",
         0,
-        "Train the head and low-rank updates of this rank alone; 0 trains everything.",
+        "Train the head, the pooler and low-rank updates of this rank alone; 0 trains everything.",
         lower_bound=0,
         **text,
     )
