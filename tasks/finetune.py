@@ -8,6 +8,7 @@ is done again whenever the same command is given again.
 """
 
 import logging
+import math
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -80,9 +81,14 @@ def finetune(
     output_dir = pathlib.Path(output_dir)
     if not (do_train or do_eval or do_predict):
         raise InputError("nothing to do: give --do_train, --do_eval or --do_predict")
-    if num_train_epochs <= 0 or not 0 <= warmup_proportion <= 1:
+    if not (0 < learning_rate < math.inf and 0 <= weight_decay < math.inf):
         raise InputError(
-            f"--num_train_epochs={num_train_epochs} must be above 0 and "
+            f"--learning_rate={learning_rate} must be above 0 and --weight_decay={weight_decay} "
+            "not below, and both finite"
+        )
+    if not 0 < num_train_epochs < math.inf or not 0 <= warmup_proportion <= 1:
+        raise InputError(
+            f"--num_train_epochs={num_train_epochs} must be above 0 and finite, "
             f"--warmup_proportion={warmup_proportion} between 0 and 1"
         )
     splits = [split for split, asked in zip(SPLITS, (do_train, do_eval, do_predict)) if asked]

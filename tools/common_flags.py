@@ -11,7 +11,12 @@ from absl import flags
 def define_random_seed(flag_values: flags.FlagValues) -> None:
     """Define --random_seed; the same seed, data and machine give the same files."""
     flags.DEFINE_integer(
-        "random_seed", 12345, "Seed of everything random.", flag_values=flag_values
+        "random_seed",
+        12345,
+        "Seed of everything random.",
+        lower_bound=0,
+        upper_bound=2**32 - 1,
+        flag_values=flag_values,
     )
 
 
@@ -44,7 +49,8 @@ def define_vocabulary(flag_values: flags.FlagValues) -> None:
         "do_lower_case",
         None,
         "Lower-case the text and strip accents: true for uncased models, false for cased ones. "
-        "By default what the tokenizer's own files say, and true where they say nothing.",
+        "By default what the tokenizer's own files say, and where they say nothing, "
+        "false if the vocabulary has upper-case pieces.",
         flag_values=flag_values,
     )
 
