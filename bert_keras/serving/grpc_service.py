@@ -205,7 +205,7 @@ def _to_array(name: str, proto: Any) -> np.ndarray:
         raise status.invalid(f"input {name} has more than {_MOST_ELEMENTS} values")
     try:
         return tf.make_ndarray(proto)
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, OverflowError):
         raise status.invalid(f"tensor parsing error: {name}") from None
 
 
