@@ -98,13 +98,13 @@ class TextClassification(Task):
             label = _position(table, columns.label, "--label_column")
         index = _id_column(table, (text, text_b, label))
         # The labels of a test file, if it has any, are often blank or -1.
-        unlabelled = label is None or split == "test"
+        unlabelled = split == "test"
         return [
             Example(
                 id=str(row) if index is None else _id(table, row, index),
                 text=text_cell(table, row, text),
                 text_b=None if text_b is None else text_cell(table, row, text_b),
-                label=None if unlabelled else self._parse(table, row, label),
+                label=None if label is None or unlabelled else self._parse(table, row, label),
                 where=table.where(row),
             )
             for row in range(len(table.rows))
