@@ -39,6 +39,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         None,
         "The version's number; by default one more than the highest there.",
         lower_bound=1,
+        upper_bound=2**63 - 1,
         flag_values=flag_values,
     )
     common_flags.define_max_seq_length(flag_values, default=None)

@@ -175,20 +175,22 @@ def _compare(model: TextModel, servable: Servable) -> None:
                 f"the SavedModel answers {texts[row]!r:.60} with logits that differ by "
                 f"{difference:.2g} from the Keras model's; nothing was written."
             )
-        if not _same_label(answer, outputs, row, tolerance):
+        if not _same_label(answer, outputs, row, tolerance, model.setting("threshold")):
             raise InputError(
                 f"the SavedModel gives {texts[row]!r:.60} another label than the Keras model; "
                 "nothing was written."
             )
 
 
-def _same_label(answer: dict[str, Any], outputs: Any, row: int, tolerance: float) -> bool:
+def _same_label(
+    answer: dict[str, Any], outputs: Any, row: int, tolerance: float, threshold: float
+) -> bool:
     if "score" in answer:
         return True
     if "labels" in answer:
         found = [name.decode() for name in outputs["label"][row] if name]
-        near = [abs(p - 0.5) <= tolerance for p in answer["probabilities"].values()]
-        return found == answer["labels"] or any(near)
+        near = {n for n, p in answer["probabilities"].items() if abs(p - threshold) <= tolerance}
+        return set(found) ^ set(answer["labels"]) <= near
     best = sorted(answer["logits"])[-2:]
     tie = len(best) == 2 and best[1] - best[0] <= 2 * tolerance
     return outputs["label"][row].decode() == answer["label"] or tie

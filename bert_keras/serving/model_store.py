@@ -12,6 +12,8 @@ from bert_keras.errors import InputError
 from bert_keras.serving import status
 from bert_keras.serving.servable import Servable
 
+LARGEST_VERSION = 2**63 - 1  # an int64, as TensorFlow Serving keeps it
+
 # States and their names as in TensorFlow Serving's ModelVersionStatus.
 LOADING, AVAILABLE, UNLOADING, END = "LOADING", "AVAILABLE", "UNLOADING", "END"
 
@@ -210,11 +212,12 @@ def find_versions(base_path: pathlib.Path) -> dict[int, pathlib.Path]:
         children = sorted(base_path.iterdir())
     except FileNotFoundError:
         return {}
-    numbers = re.compile(r"[0-9]{1,18}")  # what an int64 holds for certain
     return {
         int(child.name): child
         for child in children
-        if numbers.fullmatch(child.name) and child.is_dir()
+        if re.fullmatch("[0-9]{1,19}", child.name)
+        and int(child.name) <= LARGEST_VERSION
+        and child.is_dir()
     }
 
 

@@ -24,14 +24,13 @@ from starlette.routing import Route
 
 from bert_keras.serving import json_tensor, status
 from bert_keras.serving.grpc_service import metadata_proto, status_proto
-from bert_keras.serving.model_store import ModelStore
+from bert_keras.serving.model_store import LARGEST_VERSION, ModelStore
 
 _LOG = logging.getLogger(__name__)
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _VERB = r"(?P<verb>classify|regress|predict)"
 _POST = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:{_VERB}", re.I)
 _GET = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?P<metadata>/metadata)?", re.I)
-_LARGEST_VERSION = 2**63 - 1
 
 
 def application(store: ModelStore, *, max_request_bytes: int) -> Starlette:
@@ -123,7 +122,7 @@ def _metadata(store: ModelStore, version: int | None) -> str:
 def _version_number(digits: str | None) -> int | None:
     if not digits:
         return None
-    if len(digits) > 19 or int(digits) > _LARGEST_VERSION:
+    if len(digits) > 19 or int(digits) > LARGEST_VERSION:
         raise status.invalid(f"Failed to convert version: {digits} to numeric.")
     return int(digits)
 
