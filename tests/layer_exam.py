@@ -15,6 +15,8 @@ import pathlib
 import keras
 import numpy as np
 
+from tests import reference
+
 GOLDEN = pathlib.Path(__file__).resolve().parent / "golden" / "weights.json"
 # bfloat16 keeps 8 bits: 2**-8 of an output of unit scale, a few roundings deep.
 LOW_PRECISION_TOLERANCE = 0.08
@@ -52,11 +54,10 @@ def leaves(outputs):
 
 
 def check_golden(name, layer):
-    start = layer.name + "/"
     seen = {
-        (w.path[len(start) :] if w.path.startswith(start) else w.path): list(w.shape)
-        for w in layer.weights
-        if "seed_generator" not in w.path
+        path: list(weight.shape)
+        for path, weight in reference.paths(layer).items()
+        if "seed_generator" not in path
     }
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     if os.environ.get("BERT_KERAS_WRITE_GOLDEN"):

@@ -112,12 +112,16 @@ def masked_lm(weights, sequence, positions, token_embedding, activation="gelu"):
     return x @ token_embedding.T + weights["output_bias"]
 
 
-def weights_of(layer, skip=""):
-    """A layer's weights as float64, by path without the layer's own name."""
-    start = (layer.name if not skip else skip) + "/"
-    return {
-        (w.path[len(start) :] if w.path.startswith(start) else w.path): np.asarray(
-            w.value, dtype="float64"
-        )
-        for w in layer.weights
-    }
+def paths(layer):
+    """A layer's variables by path, without the layer's own name where all begin with it.
+
+    A network's do not: there a head may happen to have the network's name.
+    """
+    start = layer.name + "/"
+    own = all(w.path.startswith(start) for w in layer.weights)
+    return {w.path[len(start) :] if own else w.path: w for w in layer.weights}
+
+
+def weights_of(layer):
+    """A layer's weights as float64, by `paths`."""
+    return {path: np.asarray(w.value, dtype="float64") for path, w in paths(layer).items()}

@@ -161,7 +161,7 @@ def test_predictions_are_those_of_the_saved_model(finished):
 
 
 def test_training_learns(run):
-    results = run(num_train_epochs=12.0)
+    results = run(num_train_epochs=12.0, learning_rate=3e-3)
     assert results["accuracy"] >= 0.9
     assert results["training"]["loss"] < 0.6
 
