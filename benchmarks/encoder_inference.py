@@ -19,26 +19,27 @@ from benchmarks import interleaved
 ROWS, TOKENS = 32, 128
 SIZES = {"vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12}
 HEADS, INTERMEDIATE = 12, 3072
-DTYPES = ("float32", "bfloat16")
 
 
 def main() -> None:
     """Runs all peers and prints the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=10)
+    parser.add_argument("--dtypes", default="float32,bfloat16", help="which to run")
     parser.add_argument("--worker", default=None, help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.worker:
         serve(*flags.worker.split("/"))
         return
-    peers = [f"{kind}/{dtype}" for dtype in DTYPES for kind in ("keras_hub", "padded", "unpadded")]
+    dtypes, kinds = flags.dtypes.split(","), ("keras_hub", "padded", "unpadded")
+    peers = [f"{kind}/{dtype}" for dtype in dtypes for kind in kinds]
     tasks = [(peer, work) for peer in peers for work in ("full", "half")]
     times = interleaved.measure("benchmarks.encoder_inference", tasks, flags.repetitions)
     ratios = {
         f"{kind}_{work}_to_keras_hub_{dtype}": interleaved.ratio(
             times, (f"{kind}/{dtype}", work), (f"keras_hub/{dtype}", work)
         )
-        for dtype in DTYPES
+        for dtype in dtypes
         for kind, work in (("padded", "full"), ("unpadded", "full"), ("unpadded", "half"))
     }
     result = {"benchmark": "encoder_inference", "shape": [ROWS, TOKENS]}
