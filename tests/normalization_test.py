@@ -28,3 +28,14 @@ def test_a_constant_row_gives_the_shift_and_a_shifted_row_the_same():
     np.testing.assert_allclose(
         ops.convert_to_numpy(layer(X + 100)), ops.convert_to_numpy(layer(X)), atol=1e-4
     )
+
+
+def test_frozen_it_answers_alike_and_no_longer_follows_its_weights():
+    layer = LayerNorm()
+    layer(X)
+    layer.gamma.assign(np.linspace(0.5, 2, 17))
+    layer.beta.assign(np.linspace(-1, 1, 17))
+    want = ops.convert_to_numpy(layer(X))
+    layer.freeze()
+    layer.gamma.assign(np.zeros(17))
+    np.testing.assert_allclose(ops.convert_to_numpy(layer(X)), want, atol=1e-5)

@@ -14,6 +14,7 @@ import bert_keras
 from bert_keras.errors import InputError
 from bert_keras.files import new_directory, write_json, write_text
 from bert_keras.models import Classifier
+from bert_keras.serving.inference_network import inference_network
 from bert_keras.serving.model_store import find_versions
 from bert_keras.serving.op_check import OLDEST_TARGET, check_ops
 from bert_keras.serving.servable import WARM_UP_FILE, Servable
@@ -87,7 +88,7 @@ def export_saved_model(
         raise InputError(f"--version {version}: expected a positive number.")
     with new_directory(export_dir / str(version)) as directory:
         module = ServingModule(
-            _for_serving(model.network, unpad),
+            inference_network(model.network, unpad=unpad),
             GraphTokenizer(model.tokenizer),
             problem_type=str(model.problem_type),
             labels=_label_names(model),
@@ -121,25 +122,6 @@ def _settled(model: TextModel, max_seq_length: int | None, text_columns: int | N
         raise InputError(f"--max_seq_length {length}: expected {least} to {most} for this model.")
     task = {**model.task, "max_seq_length": length, "text_columns": columns}
     return dataclasses.replace(model, task=task)
-
-
-def _for_serving(network: Classifier, unpad: bool) -> Classifier:
-    """The same function with `unpad` as wished, and low-rank updates merged into the kernels."""
-    settings = network.get_config()
-    if settings["unpad"] == unpad and not settings["lora_rank"]:
-        return network
-    twin = type(network).from_config({**settings, "unpad": unpad, "lora_rank": 0})
-    merged = {}
-    for layer in network._flatten_layers():
-        if isinstance(layer, keras.layers.Dense) and layer.lora_enabled:
-            merged[layer._kernel.path] = layer.kernel  # Keras adds the update on reading
-    sources = [v for v in network.variables if "lora_kernel" not in v.name]
-    targets = twin.variables
-    if [v.shape for v in sources] != [v.shape for v in targets]:
-        raise RuntimeError("the network cannot be rebuilt for serving: its weights do not match")
-    for source, target in zip(sources, targets):
-        target.assign(merged.get(source.path, source))
-    return twin
 
 
 def _label_names(model: TextModel) -> list[str]:

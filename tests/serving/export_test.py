@@ -262,14 +262,14 @@ def test_nobody_sees_a_version_before_it_is_proven(model, tmp_path, monkeypatch)
 
 
 def test_other_answers_are_noticed(model, tmp_path, monkeypatch):
-    def swapped(network, unpad):
+    def swapped(network, *, unpad):
         twin = type(network).from_config(network.get_config())
         for new, old in zip(twin.variables, network.variables):
             new.assign(old)
         twin.head.dense.bias.assign(twin.head.dense.bias + 1e-3)
         return twin
 
-    monkeypatch.setattr(export, "_for_serving", swapped)
+    monkeypatch.setattr(export, "inference_network", swapped)
     with pytest.raises(InputError, match=r"differ by 0\.001 .* nothing was written"):
         export_saved_model(model, tmp_path)
     assert list(tmp_path.iterdir()) == []
