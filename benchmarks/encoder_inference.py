@@ -84,10 +84,10 @@ def our_export(directory: str, kind: str, dtype: str) -> None:
     trained_norms(network)
     network = inference_network(network, unpad=kind == "unpadded")
     module = tf.Module()
-    module.weights = [weight.value for weight in network.weights]
     spec = tf.TensorSpec([None, None], tf.int32)
     run = tf.function(lambda **inputs: network(inputs, training=False), autograph=False)
     concrete = run.get_concrete_function(token_ids=spec, segment_ids=spec, padding_mask=spec)
+    module.weights = list(concrete.graph.variables)
     tf.saved_model.save(module, directory, signatures=concrete)
 
 

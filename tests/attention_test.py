@@ -41,6 +41,18 @@ def test_equals_the_float64_reference_on_every_real_token(left_to_right):
         assert np.all(scores[:, :, length:] == 0), "a padded key has weight"
 
 
+def test_frozen_it_answers_alike_and_no_longer_follows_its_weights():
+    layer = SelfAttention(N, initializer_range=0.3)
+    want = layer(rows(), mask())
+    layer.freeze()
+    layer.query.kernel.assign(np.zeros((D, D)))
+    got = layer(rows(), mask())
+    for name in ("output", "attention_scores", "queries", "keys", "values"):
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(got[name]), ops.convert_to_numpy(want[name]), atol=1e-5
+        )
+
+
 def test_a_head_gate_multiplies_that_head_in_every_row_or_in_one():
     layer = SelfAttention(N, initializer_range=0.3)
     full = np.ones((B, 1, T), bool)

@@ -92,13 +92,16 @@ def test_every_product_takes_its_bias_and_the_feed_forward_its_gelu(
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("unpad", [False, True])
-def test_what_is_exported_normalises_in_one_kernel(unpad, dtype):
+def test_what_is_exported_has_one_kernel_a_norm_and_one_for_all_of_qkv(unpad, dtype):
     network = EncoderModel(CONFIG, dtype=dtype)
     for variable in network.variables:
         if variable.name in ("gamma", "beta"):  # 1 and 0 would be left out of the graph
             variable.assign(np.random.default_rng(0).normal(1, 0.1, variable.shape))
     nodes = executed(inference_network(network, unpad=unpad))
     assert sum(node.op == "_MklLayerNorm" for node in nodes) == 2 * LAYERS + 1
+    found = fused(nodes)
+    others = found["BiasAdd"] + found["BiasAdd, Add"] + found["BiasAdd, Tanh"]
+    assert (found["BiasAdd, GeluExact"], others) == (LAYERS, 3 * LAYERS + 1), found
 
 
 def test_without_taps_the_graph_is_untouched():

@@ -4,14 +4,15 @@ from typing import Any
 
 import keras
 
+from bert_keras.attention import SelfAttention
 from bert_keras.normalization import LayerNorm
 
 
 def inference_network(network: Any, *, unpad: bool) -> Any:
     """A twin of the network that answers alike and faster; the network itself stays as it is.
 
-    Low-rank updates are merged into their kernels, and the weights of the normalisations are
-    frozen into the graphs that are traced from the twin.
+    Low-rank updates are merged into their kernels; queries, keys and values become one product;
+    the weights of the normalisations are constants of the graphs that are traced from the twin.
 
     Args:
         network: one of `bert_keras.models`.
@@ -29,6 +30,6 @@ def inference_network(network: Any, *, unpad: bool) -> Any:
     for source, target in zip(sources, targets):
         target.assign(merged.get(source.path, source))
     for layer in twin._flatten_layers():
-        if isinstance(layer, LayerNorm):
+        if isinstance(layer, LayerNorm | SelfAttention):
             layer.freeze()
     return twin

@@ -52,8 +52,7 @@ class ServingModule(tf.Module):
         self._max_seq_length = max_seq_length
         self._threshold = threshold
         self.tokenizer = tokenizer
-        # The TensorFlow variables inside the Keras ones: what the checkpoint will hold.
-        self.weights = [variable.value for variable in network.variables]
+        self.weights: list[tf.Variable] = []
         self._call_network = _untracked(network)
         self._text_columns = text_columns
         config = network.config
@@ -72,6 +71,9 @@ class ServingModule(tf.Module):
             found[LABELS_SIGNATURE] = _graph(self._name_labels).get_concrete_function(
                 index=tf.TensorSpec([None], tf.int32)
             )
+        # What the checkpoint will hold: the variables that a graph reads, each once.
+        read = {v.ref() for function in found.values() for v in function.graph.variables}
+        self.weights = sorted((ref.deref() for ref in read), key=lambda v: v.name)
         return found
 
     def _text_function(self) -> Any:
