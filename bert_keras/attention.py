@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from bert_keras.dense import built_dense
 from bert_keras.dropout import Dropout
 
 # Added in float32 to the score of a key that may not be seen: its softmax is exactly 0, and
@@ -162,12 +163,11 @@ class SelfAttention(keras.layers.Layer):
         return x[0], x[1], x[2]
 
     def _dense(self, units: int, name: str) -> keras.layers.Dense:
-        layer = keras.layers.Dense(
+        return built_dense(
             units,
-            kernel_initializer=keras.initializers.TruncatedNormal(stddev=self.initializer_range),
-            lora_rank=self.lora_rank or None,
+            units,
+            initializer_range=self.initializer_range,
+            lora_rank=self.lora_rank,
             dtype=self.dtype_policy,
             name=name,
         )
-        layer.build((None, units))
-        return layer

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from bert_keras.dense import built_dense
 from bert_keras.dropout import Dropout
 from bert_keras.normalization import LayerNorm
 from bert_keras.transformer import ACTIVATIONS
@@ -57,7 +58,13 @@ class MaskedLMHead(keras.layers.Layer):
         self.initializer_range = initializer_range
 
     def build(self, sequence_shape: Any, *others: Any, **named: Any) -> None:
-        self.dense = _dense(self, self.width, sequence_shape[-1], self.initializer_range)
+        self.dense = built_dense(
+            sequence_shape[-1],
+            self.width,
+            initializer_range=self.initializer_range,
+            dtype=self.dtype_policy,
+            name="dense",
+        )
         self.norm = LayerNorm(epsilon=self.layer_norm_eps, dtype=self.dtype_policy, name="norm")
         self.norm.build((None, self.width))
         self.output_bias = self.add_weight((self.vocab_size,), "zeros", name="output_bias")
@@ -103,8 +110,12 @@ class NextSentenceHead(keras.layers.Layer):
         self.initializer_range = initializer_range
 
     def build(self, pooled_shape: Any) -> None:
-        self.dense = _dense(
-            self, 2, pooled_shape[-1], self.initializer_range, dtype=self.variable_dtype
+        self.dense = built_dense(
+            pooled_shape[-1],
+            2,
+            initializer_range=self.initializer_range,
+            dtype=self.variable_dtype,
+            name="dense",
         )
         self.built = True
 
@@ -149,8 +160,12 @@ class LinearHead(keras.layers.Layer):
 
     def build(self, x_shape: Any) -> None:
         self.drop = Dropout(self.dropout, dtype=self.dtype_policy, name="drop")
-        self.dense = _dense(
-            self, self.num_outputs, x_shape[-1], self.initializer_range, dtype=self.variable_dtype
+        self.dense = built_dense(
+            x_shape[-1],
+            self.num_outputs,
+            initializer_range=self.initializer_range,
+            dtype=self.variable_dtype,
+            name="dense",
         )
         self.built = True
 
@@ -170,20 +185,3 @@ class LinearHead(keras.layers.Layer):
             "dropout": self.dropout,
             "initializer_range": self.initializer_range,
         }
-
-
-def _dense(
-    head: keras.layers.Layer,
-    units: int,
-    inputs: int,
-    initializer_range: float,
-    dtype: Any = None,
-) -> keras.layers.Dense:
-    layer = keras.layers.Dense(
-        units,
-        kernel_initializer=keras.initializers.TruncatedNormal(stddev=initializer_range),
-        dtype=dtype or head.dtype_policy,
-        name="dense",
-    )
-    layer.build((None, inputs))
-    return layer

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from bert_keras.attention import SelfAttention
+from bert_keras.dense import built_dense
 from bert_keras.dropout import Dropout
 from bert_keras.normalization import LayerNorm
 
@@ -146,15 +147,14 @@ class TransformerBlock(keras.layers.Layer):
         }
 
     def _dense(self, inputs: int, units: int, name: str) -> keras.layers.Dense:
-        layer = keras.layers.Dense(
+        return built_dense(
+            inputs,
             units,
-            kernel_initializer=keras.initializers.TruncatedNormal(stddev=self.initializer_range),
-            lora_rank=self.lora_rank or None,
+            initializer_range=self.initializer_range,
+            lora_rank=self.lora_rank,
             dtype=self.dtype_policy,
             name=name,
         )
-        layer.build((None, inputs))
-        return layer
 
     def _norm(self, width: int, name: str) -> LayerNorm:
         layer = LayerNorm(epsilon=self.layer_norm_eps, dtype=self.dtype_policy, name=name)
