@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
-from bert_keras.checkpoint.tensor_files import TensorDirectory
+from bert_keras.checkpoint.tensor_files import Tensors
 from bert_keras.checkpoint.weight_map import (
     BUFFERS,
     ENCODER_PREFIX,
@@ -50,16 +50,18 @@ class LoadReport:
         loaded: tensors now in the network.
         fresh: named exceptions that keep their random start, since the file lacks them.
         unused: named exceptions that lie in the file and were not read.
+        optimizer: how many tensors of the file are the optimizer's, and were not read.
     """
 
     loaded: tuple[str, ...]
     fresh: tuple[str, ...]
     unused: tuple[str, ...]
+    optimizer: int = 0
 
 
 def assign(
     slots: Mapping[str, Slot],
-    tensors: TensorDirectory,
+    tensors: Tensors,
     *,
     what: str,
     allow_missing: Iterable[str] = (),
@@ -71,8 +73,8 @@ def assign(
         slots: their name without prefix: place in the network.
         tensors: the opened file.
         what: the model in messages, e.g. "BertForSequenceClassification".
-        allow_missing: names, or prefixes up to a dot, that the file may lack.
-        ignore_unexpected: names, or prefixes up to a dot, that the file may hold in vain.
+        allow_missing: names, or prefixes up to a dot or slash, that the file may lack.
+        ignore_unexpected: names, or prefixes up to a dot or slash, that it may hold in vain.
 
     Raises:
         CheckpointMismatch: a tensor is missing, unexpected or of another shape, and not named.
@@ -101,7 +103,7 @@ def assign(
     return LoadReport(tuple(wanted), tuple(fresh), tuple(unused))
 
 
-def _places(tensors: TensorDirectory, slots: Collection[str]) -> dict[str, str]:
+def _places(tensors: Tensors, slots: Collection[str]) -> dict[str, str]:
     """Returns plain name: name in the file, without buffers and second names."""
     places: dict[str, str] = {}
     for name in tensors:
@@ -123,7 +125,7 @@ def _places(tensors: TensorDirectory, slots: Collection[str]) -> dict[str, str]:
     return places
 
 
-def _check_equal(tensors: TensorDirectory, original: str, copy: str) -> None:
+def _check_equal(tensors: Tensors, original: str, copy: str) -> None:
     values = dict(tensors.read([original, copy]))
     if not np.array_equal(values[original], values[copy]):
         raise InputError(
@@ -134,16 +136,16 @@ def _check_equal(tensors: TensorDirectory, original: str, copy: str) -> None:
 
 def _names(names: Iterable[str]) -> tuple[str, ...]:
     names = (names,) if isinstance(names, str) else tuple(names)
-    return tuple(plain_name(name).rstrip(".") for name in names)
+    return tuple(plain_name(name).rstrip("./") for name in names)
 
 
 def _is_named(name: str, names: tuple[str, ...]) -> bool:
     plain = plain_name(name)
-    return any(plain == each or plain.startswith(each + ".") for each in names)
+    return any(plain == each or plain.startswith((each + ".", each + "/")) for each in names)
 
 
 def _describe(
-    tensors: TensorDirectory,
+    tensors: Tensors,
     what: str,
     missing: list[str],
     unexpected: list[str],

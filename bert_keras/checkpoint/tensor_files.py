@@ -47,27 +47,17 @@ class TensorSpec:
     dtype: str
 
 
-class TensorDirectory(Mapping[str, TensorSpec]):
-    """The tensors of one directory by name; `read` gives their values.
+class Tensors(Mapping[str, TensorSpec]):
+    """The tensors of one checkpoint by name, whatever its format; `read` gives their values.
 
     Args:
-        directory: holds `model.safetensors`, or `model.safetensors.index.json` and its shards.
-
-    Raises:
-        InputError: there are no weights, or a file is damaged, or an index is wrong; names it.
+        source: the file that errors name.
+        specs: what it says of each tensor.
     """
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self.directory = pathlib.Path(directory)
-        self._specs: dict[str, TensorSpec] = {}
-        if (self.directory / WEIGHTS_NAME).is_file():
-            self.source = self.directory / WEIGHTS_NAME
-            self._specs = _read_header(self.source)
-        elif (self.directory / INDEX_NAME).is_file():
-            self.source = self.directory / INDEX_NAME
-            self._specs = _read_shards(self.source)
-        else:
-            raise InputError(_no_weights(self.directory))
+    def __init__(self, source: pathlib.Path, specs: Mapping[str, TensorSpec]) -> None:
+        self.source = source
+        self._specs = specs
 
     def __getitem__(self, name: str) -> TensorSpec:
         return self._specs[name]
@@ -79,18 +69,55 @@ class TensorDirectory(Mapping[str, TensorSpec]):
         return len(self._specs)
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
-        """Yields each named tensor as float32, file by file, one in memory at a time.
+        """Yields each named tensor as float32, one in memory at a time, in the format's order.
 
         Raises:
-            InputError: a tensor is not of a `READABLE` type, or holds NaN or infinity.
+            InputError: a tensor is not of a type that holds weights, or holds NaN or infinity.
         """
+        for name, tensor in self.read_raw(names):
+            tensor = np.asarray(tensor, np.float32)
+            if not np.isfinite(tensor).all():
+                raise InputError(
+                    f"{self[name].path}: {name} holds NaN or infinity; the training that wrote "
+                    "it failed. Take an earlier checkpoint."
+                )
+            yield name, tensor
+
+    def read_raw(self, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
+        """Yields each named tensor as it lies in the file; a format has its own."""
+        raise NotImplementedError
+
+
+class TensorDirectory(Tensors):
+    """The tensors of one Hugging Face directory.
+
+    Args:
+        directory: holds `model.safetensors`, or `model.safetensors.index.json` and its shards.
+
+    Raises:
+        InputError: there are no weights, or a file is damaged, or an index is wrong; names it.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        directory = pathlib.Path(directory)
+        if (directory / WEIGHTS_NAME).is_file():
+            source = directory / WEIGHTS_NAME
+            super().__init__(source, _read_header(source))
+        elif (directory / INDEX_NAME).is_file():
+            source = directory / INDEX_NAME
+            super().__init__(source, _read_shards(source))
+        else:
+            raise InputError(_no_weights(directory))
+
+    def read_raw(self, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
+        """Yields the tensors file by file; those not of a `READABLE` type are refused."""
         by_file: dict[pathlib.Path, list[str]] = {}
         for name in names:
             by_file.setdefault(self[name].path, []).append(name)
         for path, wanted in by_file.items():
             with _opened(path) as file:
                 for name in wanted:
-                    yield name, _finite_float32(file, name, self[name])
+                    yield name, _tensor(file, name, self[name])
 
 
 def write_tensors(
@@ -146,19 +173,13 @@ def _opened(path: pathlib.Path) -> "safetensors.safe_open":
         raise InputError(f"{path}: damaged safetensors file ({reason}).{_AGAIN}") from None
 
 
-def _finite_float32(file: "safetensors.safe_open", name: str, spec: TensorSpec) -> np.ndarray:
+def _tensor(file: "safetensors.safe_open", name: str, spec: TensorSpec) -> np.ndarray:
     if spec.dtype not in READABLE:
         raise InputError(
             f"{spec.path}: {name} is of type {spec.dtype}; weights are read from "
             f"{', '.join(READABLE)}."
         )
-    tensor = np.asarray(file.get_tensor(name), np.float32)
-    if not np.isfinite(tensor).all():
-        raise InputError(
-            f"{spec.path}: {name} holds NaN or infinity; the training that wrote it failed. "
-            "Take an earlier checkpoint."
-        )
-    return tensor
+    return file.get_tensor(name)
 
 
 def _read_shards(index: pathlib.Path) -> dict[str, TensorSpec]:

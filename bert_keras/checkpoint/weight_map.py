@@ -129,15 +129,26 @@ HEADS: dict[str, str] = {each.head: name for name, each in ARCHITECTURES.items()
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """A weight of ours as the place of one of their tensors."""
+    """A weight of ours as the place of one of their tensors.
+
+    Attributes:
+        owner: the layer.
+        attribute: its weight.
+        transposed: whether the file keeps the matrix the other way round.
+        folded: the shape in the file where it has another number of axes, e.g. a kernel as
+            [D, N, H] where ours is [D, N * H].
+    """
 
     owner: Any
     attribute: str
     transposed: bool
+    folded: tuple[int, ...] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape in the file."""
+        if self.folded is not None:
+            return self.folded
         shape = tuple(getattr(self.owner, self.attribute).shape)
         return shape[::-1] if self.transposed else shape
 
@@ -145,12 +156,13 @@ class Slot:
         """Takes the file's tensor; under LoRA it becomes the frozen kernel."""
         under_lora = self.attribute == "kernel" and getattr(self.owner, "lora_enabled", False)
         variable = self.owner._kernel if under_lora else getattr(self.owner, self.attribute)
-        variable.assign(tensor.T if self.transposed else tensor)
+        value = tensor.T if self.transposed else tensor
+        variable.assign(value.reshape(variable.shape))
 
     def tensor(self) -> np.ndarray:
         """Returns the tensor for the file; under LoRA the kernel with its update merged in."""
         value = keras.ops.convert_to_numpy(getattr(self.owner, self.attribute))
-        return value.T if self.transposed else value
+        return value.T if self.transposed else value.reshape(self.shape)
 
 
 def encoder_slots(encoder: Any, *, pooled: bool = True) -> dict[str, Slot]:
