@@ -103,7 +103,7 @@ def load_network(
     if LEFT_TO_RIGHT in values:
         options["left_to_right"] = bool(values[LEFT_TO_RIGHT])
     tensors = tensor_files.TensorDirectory(directory)
-    _check_plausible(config, tensors, where)
+    check_plausible(config, tensors, where)
     network = NETWORKS[kind.network](config, **options)
 
     slots = weight_map.network_slots(network, architecture)
@@ -123,7 +123,7 @@ def load_network(
         allow_missing=allow_missing,
         ignore_unexpected=ignored,
     )
-    _log_exceptions(report, tensors)
+    log_exceptions(report, tensors)
     found = weight_map.ARCHITECTURES[architecture].head
     return Loaded(network, found, labels, problem_type, report)
 
@@ -172,7 +172,7 @@ def load_encoder(
     )
     # A new head is what fine-tuning is for, and needs no warning; a new pooler does.
     new_body = tuple(name for name in fresh if name in pooler) + report.fresh
-    _log_exceptions(dataclasses.replace(report, fresh=new_body, unused=()), tensors)
+    log_exceptions(dataclasses.replace(report, fresh=new_body, unused=()), tensors)
     return dataclasses.replace(report, fresh=report.fresh + fresh)
 
 
@@ -259,7 +259,7 @@ def _labels(
     return labels
 
 
-def _check_plausible(config: BertConfig, tensors: tensor_files.TensorDirectory, where: str) -> None:
+def check_plausible(config: BertConfig, tensors: tensor_files.Tensors, where: str) -> None:
     """Refuses, before memory is taken for it, a model far larger than the file beside it."""
     rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
     width = 2 * config.hidden_size + config.intermediate_size
@@ -288,7 +288,8 @@ def _another_encoder(where: str, name: str, there: Any, here: Any) -> InputError
     )
 
 
-def _log_exceptions(report: matching.LoadReport, tensors: tensor_files.TensorDirectory) -> None:
+def log_exceptions(report: matching.LoadReport, tensors: tensor_files.Tensors) -> None:
+    """Says in one line each what starts at random and what was not read."""
     if report.fresh:
         _log.warning(
             "%s lacks %s: they start at random.",
@@ -300,4 +301,10 @@ def _log_exceptions(report: matching.LoadReport, tensors: tensor_files.TensorDir
             "%s also holds %s: they were not read.",
             tensors.source,
             ", ".join(report.unused),
+        )
+    if report.optimizer:
+        _log.info(
+            "%s also holds %d tensors of the optimizer: they were not read.",
+            tensors.source,
+            report.optimizer,
         )

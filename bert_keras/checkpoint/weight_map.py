@@ -167,11 +167,11 @@ class Slot:
 
 def encoder_slots(encoder: Any, *, pooled: bool = True) -> dict[str, Slot]:
     """Returns the encoder's slots by their names, without prefix."""
-    slots = _slots(encoder.embeddings, EMBEDDINGS)
+    slots = row_slots(encoder.embeddings, EMBEDDINGS)
     if encoder.embeddings.projection is not None:
-        slots |= _slots(encoder.embeddings, PROJECTION)
+        slots |= row_slots(encoder.embeddings, PROJECTION)
     for i, block in enumerate(encoder.blocks):
-        slots |= _slots(block, BLOCK, f"encoder.layer.{i}.")
+        slots |= row_slots(block, BLOCK, f"encoder.layer.{i}.")
     if pooled:
         slots |= pooler_slots(encoder)
     return slots
@@ -179,7 +179,7 @@ def encoder_slots(encoder: Any, *, pooled: bool = True) -> dict[str, Slot]:
 
 def pooler_slots(encoder: Any) -> dict[str, Slot]:
     """Returns the pooler's slots; none where the encoder was built without one."""
-    return {} if encoder.pooler is None else _slots(encoder, POOLER)
+    return {} if encoder.pooler is None else row_slots(encoder, POOLER)
 
 
 def writes_pooler(architectures: Any) -> bool:
@@ -191,7 +191,7 @@ def writes_pooler(architectures: Any) -> bool:
 def network_slots(network: Any, architecture: str) -> dict[str, Slot]:
     """Returns every slot of `network` seen as `architecture`, encoder first, without prefix."""
     kind = ARCHITECTURES[architecture]
-    return encoder_slots(network.encoder, pooled=kind.pooled) | _slots(network, kind.rows)
+    return encoder_slots(network.encoder, pooled=kind.pooled) | row_slots(network, kind.rows)
 
 
 def optional_slots(network: Any, architecture: str) -> dict[str, Slot]:
@@ -202,7 +202,7 @@ def optional_slots(network: Any, architecture: str) -> dict[str, Slot]:
     """
     if ARCHITECTURES[architecture].head != "masked_lm":
         return {}
-    return pooler_slots(network.encoder) | _slots(network, NEXT_SENTENCE)
+    return pooler_slots(network.encoder) | row_slots(network, NEXT_SENTENCE)
 
 
 def plain_name(name: str) -> str:
@@ -223,7 +223,8 @@ def file_name(name: str, prefix: str) -> str:
     return name if name.startswith(HEAD_NAMES) else prefix + name
 
 
-def _slots(root: Any, rows: tuple[Row, ...], prefix: str = "") -> dict[str, Slot]:
+def row_slots(root: Any, rows: tuple[Row, ...], prefix: str = "") -> dict[str, Slot]:
+    """Returns the slots of a table's rows by their names, each after `prefix`."""
     slots = {}
     for ours, theirs, transposed in rows:
         *path, attribute = ours.split(".")
