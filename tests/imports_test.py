@@ -26,10 +26,13 @@ MAY_IMPORT_TENSORFLOW = (
     "bert_keras/text/graph_*.py",
     "bert_keras/data/tfrecord.py",
     "bert_keras/serving/*.py",
-    "bert_keras/checkpoint/google.py",
 )
-# The parts of training that belong to one backend, and TensorBoard: inside functions only.
+# The parts of training that belong to one backend, TensorBoard, and TensorFlow's own checkpoints:
+# inside functions only.
 MAY_IMPORT_TENSORFLOW_WHEN_RUN = (
+    "bert_keras/checkpoint/google.py",
+    "bert_keras/checkpoint/model_garden.py",
+    "bert_keras/checkpoint/tf_checkpoint.py",
     "bert_keras/training.py",
     "bert_keras/training_step.py",
     "bert_keras/run_directory.py",
