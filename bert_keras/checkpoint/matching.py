@@ -156,15 +156,15 @@ def _describe(
     parts = []
     if missing:
         spelled = [file_name(name, ENCODER_PREFIX if prefixed else "") for name in missing]
-        parts.append(f"missing, the model needs {_listed(spelled)}")
+        parts.append(f"missing, the model needs {listed(spelled)}")
     if unexpected:
-        parts.append(f"unexpected, the file holds {_listed(unexpected)}")
+        parts.append(f"unexpected, the file holds {listed(unexpected)}")
     if misshaped:
         shapes = [
             f"{name} {list(there)} where the model needs {list(here)}"
             for name, (there, here) in misshaped.items()
         ]
-        parts.append(f"of another shape, the file holds {_listed(shapes)}")
+        parts.append(f"of another shape, the file holds {listed(shapes)}")
     advice = []
     if missing:
         advice.append("allow_missing")
@@ -174,7 +174,8 @@ def _describe(
     return f"{tensors.source} does not fit {what}: {'; '.join(parts)}.{hint}"
 
 
-def _listed(items: list[str]) -> str:
+def listed(items: list[str]) -> str:
+    """Returns how many there are and the first few, for a message."""
     more = len(items) - MAX_LISTED
     shown = ", ".join(items[:MAX_LISTED])
     count = f"{len(items)} tensor{'s' if len(items) > 1 else ''}: {shown}"

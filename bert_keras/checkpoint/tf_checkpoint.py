@@ -21,6 +21,9 @@ from bert_keras.errors import InputError
 INDEX_SUFFIX = ".index"
 STATE_NAME = "checkpoint"
 
+# The end of an object-based checkpoint's key of a variable; what stands before it is its name here.
+VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+
 # The one entry that object-based checkpoints have and name-based ones have not: who owns what.
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
@@ -64,20 +67,20 @@ class TFCheckpoint(Tensors):
             types = self._reader.get_variable_to_dtype_map()
         except Exception as error:  # OpError, but IndexError and others too
             raise _damaged(index, error) from None
+        self._keys = {key.removesuffix(VALUE_SUFFIX): key for key in sorted(shapes)}
         specs = {
-            name: TensorSpec(prefix, tuple(shapes[name]), types[name].name)
-            for name in sorted(shapes)
+            name: TensorSpec(prefix, tuple(shapes[key]), types[key].name)
+            for name, key in self._keys.items()
         }
         super().__init__(prefix, specs)
-        self.hidden: dict[str, TensorSpec] = {}
         _check_data(prefix, sum(map(_bytes, types.values(), map(shapes.get, types))))
 
     def hide(self, is_hidden: Callable[[str], bool]) -> int:
         """Takes names out of sight, e.g. the optimizer's; returns how many."""
-        found = {name: spec for name, spec in self._specs.items() if is_hidden(name)}
-        self.hidden |= found
-        self._specs = {name: spec for name, spec in self._specs.items() if name not in found}
-        return len(found)
+        seen = {name: spec for name, spec in self._specs.items() if not is_hidden(name)}
+        count = len(self._specs) - len(seen)
+        self._specs = seen
+        return count
 
     def read_raw(self, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
         """Yields the tensors in the order of their names, which is that of the file."""
@@ -96,7 +99,7 @@ class TFCheckpoint(Tensors):
             InputError: the data file is missing, truncated or changed.
         """
         try:
-            return self._reader.get_tensor(name)
+            return self._reader.get_tensor(self._keys.get(name, name))
         except Exception as error:
             raise _damaged(self.source, error, name) from None
 
