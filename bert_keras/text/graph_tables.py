@@ -105,16 +105,36 @@ def regex_class(codes: Iterable[int]) -> str:
     return "[" + "".join(rf"\x{{{first:x}}}-\x{{{last:x}}}" for first, last in spans) + "]"
 
 
+def plain_pattern(table: UnicodeTable, lower_case: bool) -> str:
+    """Matches settled texts whose normal form is their ASCII lower case, or when cased themselves.
+
+    WordPiece's own splitting at spaces and punctuation is all that they need.
+    """
+    plain = set(range(0x110000)).difference(*table.unsettled) - table.reordering
+    plain -= table.control | table.spaces
+    if lower_case:
+        plain -= table.accents.union(table.lower, table.decomposition, HANGUL)
+    return f"{regex_class(plain.union(range(0x20, 0x7F)))}*"
+
+
+def unsettled_alone(table: UnicodeTable) -> set[int]:
+    """Punctuation that is none in some versions, and would have to be parted from its word."""
+    unsettled = frozenset().union(*table.unsettled)
+    return (table.alone & unsettled).difference(table.lower, table.decomposition)
+
+
 def settled_pattern(table: UnicodeTable, lower_case: bool) -> str:
     """Matches texts that ICU, RE2 and tensorflow-text of any version treat as the table does.
 
-    Deleted characters, spaces and accents without a decomposition are matched by explicit
-    classes, so their properties in other versions do not matter. A capital sigma directly before
-    a Greek letter is never final; elsewhere, what is final depends on properties that have moved.
+    Deleted characters, spaces, accents without a decomposition and unsettled punctuation are
+    matched by explicit classes, so their properties in other versions do not matter. A capital
+    sigma directly before a Greek letter is never final; elsewhere, what is final depends on
+    properties that have moved.
     """
     settled = set(range(0x110000)).difference(*table.unsettled) - table.reordering
     settled |= table.control | table.spaces
     settled |= table.accents.difference(table.decomposition, table.lower)
+    settled |= unsettled_alone(table)
     settled -= {0xFFFD}  # what RE2 reads broken UTF-8 as
     if not lower_case:
         return f"{regex_class(settled)}*"

@@ -3,10 +3,11 @@
 Only ops that TF Serving links: TensorFlow's own, and of tensorflow-text the fast WordPiece and
 the UTF-8 normalizer. The vocabulary and the Unicode table are constants of the graph.
 
-A text goes one of two ways, to equal ids. The fast one lets ICU and RE2 clean, lower-case and
-decompose whole strings; it is taken by texts of characters that all versions of these libraries
-agree on. The exact one (`graph_words`) reads the packaged table for each code point; it is taken
-by the other texts, and by whoever asks for offsets.
+A text goes one of three ways, to equal ids. Plain ones (almost all English ones) need nothing but
+ASCII's lower case. The fast way lets ICU and RE2 clean, lower-case and decompose whole strings; it
+is taken by texts of characters that all versions of these libraries agree on. The exact one
+(`graph_words`) reads the packaged table for each code point; it is taken by the other texts, and
+by whoever asks for offsets. WordPiece, which is two thirds of the work, sees the batch once.
 """
 
 from typing import Any
@@ -53,8 +54,10 @@ class GraphTokenizer(tf.Module):
         self.max_text_bytes = max_text_bytes
         table = unicode_table.load()
         self._control = graph_tables.regex_class(table.control)
-        self._spaces = graph_tables.regex_class(table.spaces - {0x20})
+        parted = graph_tables.regex_class(graph_tables.unsettled_alone(table))
+        self._spaces = f"{graph_tables.regex_class(table.spaces - {0x20})}|({parted})"
         self._accents = graph_tables.regex_class(table.accents)
+        self._plain = graph_tables.plain_pattern(table, tokenizer.lower_case)
         self._settled = graph_tables.settled_pattern(table, tokenizer.lower_case)
         self._split_words = GraphWords(tokenizer.lower_case)
         with tf.device("CPU:0"):
@@ -95,13 +98,14 @@ class GraphTokenizer(tf.Module):
         """The token ids of each text [B], without special tokens: int32 [B, (tokens)]."""
         with tf.device("CPU:0"):
             text = self._capped(text)
-            settled = tf.strings.regex_full_match(text, self._settled)
-            ids, sure = self._tokenize_fast(tf.where(settled, text, ""))
-            sure = sure & settled
+            clean, settled = self._normalized(text)
+            ids, starts, ends = self._text_pieces.tokenize_with_offsets(clean)
+            lengths = ends.with_flat_values(ends.flat_values - starts.flat_values)
+            sure = tf.reduce_all(settled) & (_largest(lengths.flat_values) < MAX_WORD_CHARACTERS)
             values, splits = tf.cond(
-                tf.reduce_all(sure),
+                sure,
                 lambda: (ids.flat_values, ids.row_splits),
-                lambda: self._replace_unsure(ids, sure, text),
+                lambda: self._replace_unsure(ids, settled & _short(lengths), text),
             )
             return tf.RaggedTensor.from_row_splits(values, splits, validate=False)
 
@@ -126,18 +130,34 @@ class GraphTokenizer(tf.Module):
             return text
         return tf.strings.substr(text, 0, self.max_text_bytes)
 
-    def _tokenize_fast(self, text: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Tensor]:
-        """Ids, and whether they can be relied on: in texts without very long words."""
-        text = tf.strings.regex_replace(text, self._control, "")
-        text = tf.strings.regex_replace(text, self._spaces, " ")
+    def _normalized(self, text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The texts in normal form, ready to be cut, and whether each is: "" where not."""
+        plain = tf.strings.regex_full_match(text, self._plain)
+        # In ASCII alone, where ICU would follow the machine's language (a Turkish dotless i).
+        lower = tf.strings.lower(text) if self.tokenizer.lower_case else text
+        return tf.cond(
+            tf.reduce_all(plain),
+            lambda: (lower, plain),
+            lambda: self._normalize_others(lower, plain, text),
+        )
+
+    def _normalize_others(
+        self, lower: tf.Tensor, plain: tf.Tensor, text: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The same for a batch in which some texts are not plain."""
+        others = tf.where(tf.logical_not(plain))
+        settled = tf.strings.regex_full_match(tf.gather_nd(text, others), self._settled)
+        other = tf.where(settled, tf.gather_nd(lower, others), "")
+        other = tf.strings.regex_replace(other, self._control, "")
+        other = tf.strings.regex_replace(other, self._spaces, r" \1 ")
         if self.tokenizer.lower_case:
-            # ASCII first, where ICU would follow the machine's language (a Turkish dotless i).
-            text = tf.strings.lower(tf.strings.lower(text), encoding="utf-8")
-            text = tensorflow_text.normalize_utf8(text, "NFD")
-            text = tf.strings.regex_replace(text, self._accents, "")
-        ids, starts, ends = self._text_pieces.tokenize_with_offsets(text)
-        longest = tf.reduce_max(ends - starts, axis=1)  # the least integer where there is none
-        return ids, longest < MAX_WORD_CHARACTERS
+            other = tf.strings.lower(other, encoding="utf-8")
+            other = tensorflow_text.normalize_utf8(other, "NFD")
+            other = tf.strings.regex_replace(other, self._accents, "")
+        return (
+            tf.tensor_scatter_nd_update(lower, others, other),
+            tf.tensor_scatter_nd_update(plain, others, settled),
+        )
 
     def _replace_unsure(
         self, ids: tf.RaggedTensor, sure: tf.Tensor, text: tf.Tensor
@@ -215,6 +235,19 @@ class GraphTokenizer(tf.Module):
             "segment_ids": tf.cast(mask & (column > end_a), tf.int32),
             "padding_mask": tf.cast(mask, tf.int32),
         }
+
+
+def _largest(lengths: tf.Tensor) -> tf.Tensor:
+    """The largest of int64 lengths, 0 where there are none."""
+    return tf.maximum(tf.reduce_max(lengths), 0)
+
+
+def _short(lengths: tf.RaggedTensor) -> tf.Tensor:
+    """Whether no piece of a text can be a word of more than 200 characters [B].
+
+    By row this costs as much as WordPiece itself: only for batches that may have such a word.
+    """
+    return tf.reduce_max(lengths, axis=1) < MAX_WORD_CHARACTERS  # the least integer where no piece
 
 
 def _columns(ids: tf.RaggedTensor, column: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:

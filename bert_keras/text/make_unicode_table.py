@@ -66,14 +66,17 @@ def properties(database: Any, code: int) -> tuple:
 
 
 def unsettled(code: int) -> bool:
-    """Not alike in every Unicode library: unassigned, or not what it was in Unicode 3.2."""
+    """Not alike in every Unicode library: unassigned, or not what it was in Unicode 3.2.
+
+    Whether it is cased does not count: that matters to capital sigmas alone, whose own rule
+    (`graph_tables.settled_pattern`) asks nothing of other characters.
+    """
     old, char = unicodedata.ucd_3_2_0, chr(code)
     if unicodedata.category(char) == "Cn":
         return True
     if properties(old, code) != properties(unicodedata, code):
         return True
-    new = old.category(char) == "Cn"
-    return new and (char.lower() != char or cased(code) or case_ignorable(code))
+    return old.category(char) == "Cn" and char.lower() != char
 
 
 def table() -> dict:

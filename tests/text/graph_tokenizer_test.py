@@ -173,13 +173,17 @@ def test_long_texts_are_cut_where_it_says(small):
     assert graph_tokenizer.MAX_TEXT_BYTES >= 10**6
 
 
-def test_both_ways_are_taken(real):
+def test_every_way_is_taken(real):
     """Else the tests above would compare one way with itself."""
-    settled = real.graph._settled
-    plain = tf.constant(["Ordinary text, naïve café 中文 Привет Σας – “quoted” 😀 한국어 \u00ad"])
-    assert tf.strings.regex_full_match(plain, settled).numpy().all()
-    odd = tf.constant([b"a\xff", b"\xe2\xb8\x80", "ΟΔΟΣ\u0378".encode(), "\u1c89".encode()])
-    assert not tf.strings.regex_full_match(odd, settled).numpy().any()
+    plain, settled = real.graph._plain, real.graph._settled
+    english = ["Ordinary text, 中文 – “quoted” 😀"]
+    assert tf.strings.regex_full_match(tf.constant(english), plain).numpy().all()
+    some = ["naïve café\n", "Привет Σας – 한국어 \u00ad", "\u2e00 §3 ¶", "x\u0300", "ᵻ"]
+    assert tf.strings.regex_full_match(tf.constant(some + english), settled).numpy().all()
+    assert not tf.strings.regex_full_match(tf.constant(some[1:3]), plain).numpy().any()
+    odd = [b"a\xff", "\ufffd".encode(), "ΟΔΟΣ\u0378".encode(), "\u1c89".encode()]
+    for way in (plain, settled):
+        assert not tf.strings.regex_full_match(tf.constant(odd), way).numpy().any()
 
 
 def test_every_character_the_vocabulary_could_meet_alone(small):
