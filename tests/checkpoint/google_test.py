@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import shutil
 
 import keras
 import numpy as np
@@ -278,3 +277,311 @@ def test_writes_back_every_bit(tmp_path, head):
     for first, second in zip(loaded.network.weights, again.network.weights, strict=True):
         if head != "masked_lm" or "next_sentence" not in first.path:  # which starts at random
             np.testing.assert_array_equal(first, second)
+
+
+# --- what a checkpoint holds besides ------------------------------------------------------------
+
+
+def test_adams_slots_are_counted_and_not_read(tmp_path, caplog):
+    values = variables("pretraining")
+    slots = {
+        f"{name}/{slot}": np.full_like(value, np.nan)
+        for name, value in values.items()
+        for slot in ("adam_m", "adam_v")
+    }
+    write(tmp_path, {**values, **slots, "global_step": np.array(1000, "int64")})
+
+    with caplog.at_level("INFO", logger="bert_keras"):
+        report = google.load_network(tmp_path).report
+
+    assert report.optimizer == 2 * len(values) + 1
+    assert set(report.loaded) == set(values) and report.unused == ()
+    assert f"{report.optimizer} tensors of the optimizer: they were not read" in caplog.text
+
+
+def test_the_masked_lm_of_a_pretraining_checkpoint_keeps_its_other_head(tmp_path):
+    write(tmp_path, variables("pretraining"))
+    assert google.load_network(tmp_path, head="masked_lm").head == "pretraining"
+
+
+def test_a_new_head_is_asked_for_by_name(tmp_path):
+    write(tmp_path, variables("pretraining"))
+
+    loaded = google.load_network(
+        tmp_path,
+        head="sequence_classification",
+        num_labels=4,
+        allow_missing=["output_weights", "output_bias"],
+        ignore_unexpected="cls",
+    )
+
+    assert loaded.labels == ["LABEL_0", "LABEL_1", "LABEL_2", "LABEL_3"]
+    assert loaded.problem_type == "single_label_classification"
+    assert loaded.report.fresh == ("output_weights", "output_bias")
+    assert set(loaded.report.unused) == {*MASKED_LM, *NEXT_SENTENCE}
+
+
+def test_forks_call_the_head_of_a_tagger_as_that_of_a_classifier(tmp_path):
+    values = variables("sequence_classification")
+    write(tmp_path, values)
+    loaded = google.load_network(tmp_path, head="token_classification")
+    assert loaded.head == "token_classification" and len(loaded.labels) == 5
+    np.testing.assert_array_equal(loaded.network.head.dense.kernel, values["output_weights"].T)
+
+
+def test_the_newest_is_taken_where_the_state_file_names_it(tmp_path):
+    values = variables("encoder")
+    for step in (1, 2):
+        write(tmp_path, {name: value + step for name, value in values.items()}, name=f"ckpt-{step}")
+    moved = tmp_path / "moved"  # as after copying: the state file still names the old folder
+    moved.mkdir()
+    for path in tmp_path.glob("*.*"):
+        path.rename(moved / path.name)
+    (tmp_path / "checkpoint").rename(moved / "checkpoint")
+
+    bias = google.load_network(moved).network.encoder.pooler.bias
+    np.testing.assert_array_equal(bias, values["bert/pooler/dense/bias"] + 2)
+    first = google.load_network(moved / "ckpt-1").network.encoder.pooler.bias
+    np.testing.assert_array_equal(first, values["bert/pooler/dense/bias"] + 1)
+
+    (moved / "checkpoint").unlink()
+    assert google.is_checkpoint(moved)
+    assert line(google.load_network, moved) == (
+        f"{moved}: holds 2 checkpoints (ckpt-1, ckpt-2); say which one, e.g. {moved}/ckpt-2."
+    )
+
+
+# --- configs ------------------------------------------------------------------------------------
+
+
+def test_which_gelu_is_said_by_whose_config_it_is(tmp_path):
+    write(tmp_path, variables("encoder"), config=None)
+    google_like, hugging_face = tmp_path / "numbers.json", tmp_path / "config.json"
+    google_like.write_text(json.dumps(CONFIG))
+    hugging_face.write_text(json.dumps({**CONFIG, "model_type": "bert"}))
+
+    def activation(path):
+        return google.load_network(tmp_path, config_file=path).network.config.hidden_act
+
+    assert activation(google_like) == "gelu_new"
+    assert activation(hugging_face) == "gelu"
+
+
+def test_a_config_without_segments_has_googles_sixteen(tmp_path):
+    values = variables("encoder")
+    values["bert/embeddings/token_type_embeddings"] = np.ones((16, D), "float32")
+    config = {key: value for key, value in CONFIG.items() if key != "type_vocab_size"}
+    write(tmp_path, values, config)
+    assert google.load_network(tmp_path).network.config.type_vocab_size == 16
+
+
+# --- faults -------------------------------------------------------------------------------------
+
+
+def line(call, *arguments, **named):
+    """The one line of an InputError."""
+    with pytest.raises(InputError) as error:
+        call(*arguments, **named)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_no_config(tmp_path):
+    write(tmp_path, variables("encoder"), config=None)
+    assert line(google.load_network, tmp_path) == (
+        f"{tmp_path}/bert_model.ckpt: bert_config.json is not beside it, and the variables do not "
+        "say how many heads there are nor which GELU; put it there or name one as config_file."
+    )
+
+
+def test_no_checkpoint(tmp_path):
+    assert not google.is_checkpoint(tmp_path)
+    assert not google.is_checkpoint(tmp_path / "nothing")
+    assert "holds no .index file" in line(google.load_network, tmp_path)
+    assert "no such checkpoint; expected a directory" in line(google.load_network, tmp_path / "x")
+
+
+def test_a_variable_missing_one_more_and_one_of_another_shape(tmp_path):
+    values = variables("pretraining")
+    values.pop("bert/encoder/layer_1/output/dense/bias")
+    values["bert/encoder/layer_2/output/dense/bias"] = np.ones(D, "float32")
+    values["cls/predictions/output_bias"] = np.ones(V + 1, "float32")
+    write(tmp_path, values)
+
+    with pytest.raises(CheckpointMismatch) as error:
+        google.load_network(tmp_path)
+
+    assert str(error.value) == (
+        f"{tmp_path}/bert_model.ckpt does not fit pretraining of {tmp_path}/bert_config.json: "
+        "missing, the model needs 1 tensor: bert/encoder/layer_1/output/dense/bias; unexpected, "
+        "the file holds 1 tensor: bert/encoder/layer_2/output/dense/bias; of another shape, the "
+        "file holds 1 tensor: cls/predictions/output_bias [102] where the model needs [101]. If "
+        "that is meant, name them in allow_missing and ignore_unexpected."
+    )
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_variable_that_is_not_finite(tmp_path, value):
+    values = variables("encoder")
+    values["bert/encoder/layer_1/intermediate/dense/kernel"][3, 4] = value
+    write(tmp_path, values)
+    assert line(google.load_network, tmp_path) == (
+        f"{tmp_path}/bert_model.ckpt: bert/encoder/layer_1/intermediate/dense/kernel holds NaN or "
+        "infinity; the training that wrote it failed. Take an earlier checkpoint."
+    )
+
+
+def test_heads_that_are_wanted_but_absent(tmp_path):
+    write(tmp_path, variables("encoder"))
+    with pytest.raises(CheckpointMismatch) as error:
+        google.load_network(tmp_path, head="pretraining")
+    assert error.value.missing == [*MASKED_LM, *NEXT_SENTENCE]
+    assert "name them in allow_missing" in str(error.value)
+    assert "head='mlm' is unknown; choose one of" in line(google.load_network, tmp_path, head="mlm")
+
+
+def test_a_variable_of_another_type(tmp_path):
+    values = variables("encoder")
+    values["bert/pooler/dense/bias"] = np.ones(D, "int32")
+    write(tmp_path, values)
+    assert line(google.load_network, tmp_path) == (
+        f"{tmp_path}/bert_model.ckpt: bert/pooler/dense/bias is of type int32; weights are read "
+        "from float32, float16, bfloat16, float64."
+    )
+
+
+def test_a_config_of_a_far_larger_model(tmp_path):
+    write(tmp_path, variables("encoder"), {**CONFIG, "vocab_size": 10**12})
+    assert "they are not of one model" in line(google.load_network, tmp_path)
+
+
+def test_damaged_files(tmp_path):
+    write(tmp_path, variables("encoder"))
+    index, data = tmp_path / "bert_model.ckpt.index", next(tmp_path.glob("*.data-*"))
+    whole_index, whole_data = index.read_bytes(), data.read_bytes()
+    again = "Copy or download it again."
+
+    data.write_bytes(whole_data[: len(whole_data) // 2])
+    found = line(google.load_network, tmp_path)
+    assert found.startswith(f"{tmp_path}/bert_model.ckpt: its index describes ")
+    assert found.endswith(f"; the data file is truncated. {again}")
+
+    data.unlink()
+    assert line(google.load_network, tmp_path) == (
+        f"{tmp_path}/bert_model.ckpt: its file {data.name} is not there. {again}"
+    )
+
+    changed = bytearray(whole_data)
+    changed[len(changed) // 2] ^= 1
+    data.write_bytes(changed)
+    found = line(google.load_network, tmp_path)
+    assert "cannot be read (TensorBundle" in found and "Checksum does not match" in found
+    data.write_bytes(whole_data)
+
+    for keep in (0, 1, 40, len(whole_index) // 2, len(whole_index) - 1):
+        index.write_bytes(whole_index[:keep])
+        assert google.is_checkpoint(tmp_path)
+        found = line(google.load_network, tmp_path)
+        assert found.startswith(f"{index}: damaged index of a TensorFlow checkpoint (")
+        assert found.endswith(again)
+
+
+def test_one_bit_anywhere_in_the_index(tmp_path):
+    """Either the file is refused, or nothing that matters was in that place."""
+    values = variables("encoder")
+    write(tmp_path, values)
+    index = tmp_path / "bert_model.ckpt.index"
+    whole = index.read_bytes()
+    refused = 0
+    places = np.random.default_rng(2).choice(len(whole), 60, replace=False)
+    for place in places:
+        changed = bytearray(whole)
+        changed[place] ^= 1 << place % 8
+        index.write_bytes(changed)
+        try:
+            loaded = google.load_network(tmp_path)
+        except InputError:
+            refused += 1
+        else:
+            assert set(loaded.report.loaded) == set(values)
+    assert refused > 40
+
+
+@pytest.mark.parametrize("named", ["../outside/bert_model.ckpt", "/etc/passwd", "..", ""])
+def test_a_state_file_that_points_outside_is_not_followed(tmp_path, named):
+    write(tmp_path / "outside", variables("encoder"))
+    directory = tmp_path / "inside"
+    directory.mkdir()
+    (directory / "checkpoint").write_text(f'model_checkpoint_path: "{named}"\n')
+    found = line(google.load_network, directory)
+    assert "is not beside it" in found or "holds no .index file" in found
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("network", "named"),
+    [
+        (lambda: models.EncoderModel(ours(hidden_act="gelu")), "hidden_act='gelu'"),
+        (lambda: models.EncoderModel(ours(layer_norm_eps=1e-5)), "layer_norm_eps=1e-05"),
+        (lambda: models.EncoderModel(ours(embedding_size=17)), "embedding_size=17"),
+        (lambda: models.EncoderModel(ours(pad_token_id=3)), "pad_token_id=3"),
+        (lambda: models.Classifier(ours(classifier_dropout=0.3), 2), "classifier_dropout=0.3"),
+        (lambda: models.EncoderModel(ours(), left_to_right=True), "left_to_right=True"),
+        (lambda: models.TokenTagger(ours(), 3), "head='token_classification'"),
+        (lambda: models.MultipleChoice(ours()), "head='multiple_choice'"),
+    ],
+)
+def test_what_googles_files_cannot_say_is_refused_by_name(tmp_path, network, named):
+    found = line(google.save_network, network(), tmp_path)
+    assert named in found and "write a Hugging Face directory instead" in found
+    assert not list(tmp_path.iterdir())
+
+
+def ours(**changes):
+    return dataclasses.replace(BertConfig.from_google_dict(CONFIG), **changes)
+
+
+def test_labels_are_said_to_be_lost(tmp_path, caplog):
+    google.save_network(models.Classifier(ours(), 2), tmp_path, labels=["bad", "good"])
+    assert "have no place for the labels bad, good" in caplog.text
+
+
+def test_equal_networks_give_equal_bytes(tmp_path):
+    network = foreign.randomise(models.Pretrainer(ours()))
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        google.save_network(network, tmp_path / name)
+    for path in (tmp_path / "first").iterdir():
+        assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes()
+
+
+def test_from_hugging_faces_layout_and_back(tmp_path):
+    """Every weight and number of a tanh model survives the way through google's files."""
+    for name in ("first", "google", "second"):
+        (tmp_path / name).mkdir()
+    network = foreign.randomise(models.Pretrainer(ours()))
+    huggingface.save_network(network, tmp_path / "first")
+
+    loaded = huggingface.load_network(tmp_path / "first")
+    google.save_network(loaded.network, tmp_path / "google", head=loaded.head)
+    loaded = google.load_network(tmp_path / "google")
+    huggingface.save_network(loaded.network, tmp_path / "second", head=loaded.head)
+
+    for name in ("model.safetensors", "config.json"):
+        first, second = (tmp_path / which / name for which in ("first", "second"))
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_lora_is_merged_and_half_precision_widened(tmp_path):
+    network = foreign.randomise(models.Classifier(ours(), 3, lora_rank=2, dtype="bfloat16"))
+    google.save_network(network, tmp_path)
+    query = network.encoder.blocks[0].attention.query
+    written = read(tmp_path / "bert_model.ckpt")
+    kernel = keras.ops.convert_to_numpy(query.kernel).astype("float32")
+    np.testing.assert_array_equal(
+        written["bert/encoder/layer_0/attention/self/query/kernel"], kernel
+    )
+    assert written.keys() == {**ENCODER, **HEADS["sequence_classification"]}.keys()
+    assert {value.dtype for value in written.values()} == {np.dtype("float32")}
