@@ -9,6 +9,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from bert_keras.checkpoint import google, model_garden
 from bert_keras.checkpoint.matching import CheckpointMismatch
@@ -229,3 +230,224 @@ def test_reads_every_model(garden, name, record_property):
     record_property("largest difference", difference)
     assert compared >= needed
     assert difference < TOLERANCE
+
+
+def test_the_pooler_is_the_one_that_was_trained(garden):
+    """A pretrainer's encoder has a pooler too, which its loss never reaches."""
+    loaded = model_garden.load_network(garden / "pretrainer")
+    values = read(garden / "pretrainer/ckpt-1")
+    kernel = values["model/classification_heads/0/dense/kernel" + VALUE]
+    idle = "model/encoder_network/_pooler_layer/kernel"
+
+    np.testing.assert_array_equal(loaded.network.encoder.pooler.kernel, kernel)
+    assert np.abs(kernel - values[idle + VALUE]).max() > 0.1
+    assert set(loaded.report.unused) == {idle, idle.replace("kernel", "bias")}
+
+
+def test_a_trainers_slots_are_counted_and_not_read(garden):
+    report = model_garden.load_network(garden / "pretrainer").report
+    values = read(garden / "pretrainer/ckpt-1")
+    assert set(report.loaded) | set(report.unused) == {
+        name.removesuffix(VALUE) for name in values if name.startswith("model/")
+    }
+    assert report.optimizer == len(values) - 1 - len(report.loaded) - len(report.unused) > 40
+
+
+def test_the_encoder_of_a_pretrainer(garden):
+    loaded = model_garden.load_network(
+        garden / "pretrainer",
+        head="encoder",
+        ignore_unexpected=["model/masked_lm", "model/classification_heads"],
+    )
+    found = outputs(loaded.network, "encoder")
+    difference, compared = largest_difference(found, garden / "pretrainer")
+    assert {"encoder_outputs", "pooled_output"} <= compared
+    assert difference < TOLERANCE
+
+
+def test_lora_and_unpadding_on_folded_kernels(garden):
+    loaded = model_garden.load_network(garden / "pretrainer", lora_rank=2, unpad=True)
+    assert loaded.network.encoder.unpad
+    found = outputs(loaded.network, "pretraining")
+    assert largest_difference(found, garden / "pretrainer")[0] < TOLERANCE
+
+
+# --- configs ------------------------------------------------------------------------------------
+
+YAML = """
+task:
+  model:
+    cls_heads:
+    - {activation: tanh, cls_token_idx: 0, inner_dim: 33, name: next_sentence, num_classes: 2}
+    encoder:
+      type: bert
+      bert:
+        attention_dropout_rate: 0.1
+        dropout_rate: 0.1
+        embedding_size: null
+        hidden_activation: gelu
+        hidden_size: 33
+        initializer_range: 0.02
+        intermediate_size: 47
+        max_position_embeddings: 61
+        norm_first: false
+        num_attention_heads: 3
+        num_layers: 2
+        output_range: null
+        return_all_encoder_outputs: false
+        type_vocab_size: 2
+        vocab_size: 101
+    mlm_activation: gelu
+runtime: {}
+"""
+
+
+def test_the_params_of_a_run_are_a_config(copy):
+    directory = copy("pretrainer")
+    (directory / "bert_config.json").unlink()
+    (directory / "params.yaml").write_text(YAML)
+    loaded = model_garden.load_network(directory)
+    assert loaded.network.config.hidden_act == "gelu_new"
+    assert largest_difference(outputs(loaded.network, "pretraining"), directory)[0] < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("norm_first: false", "norm_first: true", "norm_first=True changes what the encoder"),
+        ("mlm_activation: gelu", "mlm_activation: relu", "mlm_activation='relu' beside hidden_act"),
+        ("activation: tanh", "activation: relu", "a classification head's activation='relu'"),
+        ("      type: bert\n      bert:", "      type: albert\n      albert:", "is 'albert'; exp"),
+        ("num_layers", "num_layer", "unknown key 'num_layer'"),
+        ("num_layers: 2", "num_layers: two", "`num_hidden_layers` must be an integer"),
+        ("cls_heads:", "cls_heads: [", "not YAML (while parsing"),
+        ("runtime: {}", "runtime: !!python/object/apply:os.system [true]", "not YAML (could not"),
+        ("task:", "tasks:", "it says no encoder"),
+    ],
+)
+def test_params_of_what_is_not_computed(garden, tmp_path, old, new, said):
+    path = tmp_path / "params.yaml"
+    path.write_text(YAML.replace(old, new))
+    found = line(model_garden.load_network, garden / "pretrainer", config_file=path)
+    assert found.startswith(f"{path}: ") and said in found
+
+
+def test_no_config(copy):
+    directory = copy("encoder")
+    (directory / "bert_config.json").unlink()
+    assert line(model_garden.load_network, directory) == (
+        f"{directory}/ckpt: neither bert_config.json nor params.yaml is beside it, and the "
+        "variables do not say which GELU is computed; put one there or name it as config_file."
+    )
+
+
+# --- faults -------------------------------------------------------------------------------------
+
+VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+
+
+def line(call, *arguments, **named):
+    """The one line of an InputError."""
+    with pytest.raises(InputError) as error:
+        call(*arguments, **named)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def read(prefix):
+    reader = tf.train.load_checkpoint(os.fspath(prefix))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def rewrite(prefix, change):
+    """The same checkpoint with other values, its graph of objects included."""
+    values = read(prefix)
+    change(values)
+    names = sorted(values)
+    tf.raw_ops.SaveV2(
+        prefix=os.fspath(prefix),
+        tensor_names=names,
+        shape_and_slices=[""] * len(names),
+        tensors=[tf.constant(values[name]) for name in names],
+    )
+
+
+def test_a_variable_missing_one_more_and_one_of_another_shape(copy):
+    directory = copy("pretrainer")
+    block = "model/encoder_network/_transformer_layers/1/"
+    attention = f"{block}_attention_layer/"
+
+    def change(values):
+        values.pop(f"{block}_output_dense/bias{VALUE}")
+        values[f"model/adapter/kernel{VALUE}"] = np.ones((2, 2), "float32")
+        values[f"{attention}_query_dense/kernel{VALUE}"] = np.ones((33, 11, 3), "float32")
+
+    rewrite(directory / "ckpt-1", change)
+    with pytest.raises(CheckpointMismatch) as error:
+        model_garden.load_network(directory)
+
+    assert error.value.missing == [f"{block}_output_dense/bias"]
+    assert error.value.unexpected == ["model/adapter/kernel"]
+    assert error.value.misshaped == {f"{attention}_query_dense/kernel": ((33, 11, 3), (33, 3, 11))}
+
+
+def test_a_variable_that_is_not_finite(copy):
+    directory = copy("encoder")
+    name = "encoder/_transformer_layers/0/_attention_layer/_value_dense/bias"
+    rewrite(directory / "ckpt", lambda values: values[name + VALUE].fill(np.nan))
+    assert line(model_garden.load_network, directory) == (
+        f"{directory}/ckpt: {name} holds NaN or infinity; the training that wrote it failed. Take "
+        "an earlier checkpoint."
+    )
+
+
+def test_heads_that_are_wanted_but_absent(garden):
+    with pytest.raises(CheckpointMismatch) as error:
+        model_garden.load_network(garden / "encoder", head="pretraining")
+    assert error.value.missing == [
+        "masked_lm/dense/kernel",
+        "masked_lm/dense/bias",
+        "masked_lm/layer_norm/gamma",
+        "masked_lm/layer_norm/beta",
+        "masked_lm/bias",
+        "classifier/out_proj/kernel",
+        "classifier/out_proj/bias",
+    ]
+    loaded = model_garden.load_network(
+        garden / "encoder", head="token_classification", num_labels=3, allow_missing="classifier"
+    )
+    assert loaded.report.fresh == ("classifier/out_proj/kernel", "classifier/out_proj/bias")
+
+
+@pytest.mark.parametrize("graph", [b"", b"\xff\xff\xff", b"\x0a\x06\x0a\x04\x08\x63\x12\x00"])
+def test_a_damaged_graph_of_objects(copy, graph):
+    directory = copy("encoder")
+
+    def change(values):
+        values[GRAPH] = np.array(graph, object)
+
+    rewrite(directory / "ckpt", change)
+    found = line(model_garden.load_network, directory)
+    assert found.startswith(f"{directory}/ckpt: ")
+    assert "object graph is damaged" in found or "expected the objects of one BertEnc" in found
+
+
+def test_damaged_files(copy):
+    directory = copy("encoder")
+    data = next(directory.glob("*.data-*"))
+    data.write_bytes(data.read_bytes()[:1000])
+    assert "the data file is truncated" in line(model_garden.load_network, directory)
+    index = directory / "ckpt.index"
+    index.write_bytes(index.read_bytes()[:300])
+    call = model_garden if model_garden.is_checkpoint(directory) else google
+    assert "damaged index of a TensorFlow checkpoint" in line(call.load_network, directory)
+
+
+def test_a_checkpoint_of_something_else(tmp_path):
+    tf.train.Checkpoint(step=tf.Variable(3.0)).write(str(tmp_path / "ckpt"))
+    (tmp_path / "bert_config.json").write_text(json.dumps(CONFIG))
+    assert line(model_garden.load_network, tmp_path) == (
+        f"{tmp_path}/ckpt: expected the objects of one BertEncoderV2 or BertEncoder of the Model "
+        "Garden; it holds 1 tensor: step."
+    )
