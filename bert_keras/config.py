@@ -88,6 +88,9 @@ class BertConfig:
         embedding_size: E, width of the three embedding tables; D when None. A smaller one
             is projected up to D (Lan et al., 2020, section 3.1).
         classifier_dropout: rate before a task's head; `hidden_dropout_prob` when None.
+        masked_lm_act: activation of the masked-LM head; `hidden_act` when None. KerasHub's head
+            is of its own kind: erf GELU and an epsilon of 1e-5 on any encoder.
+        masked_lm_layer_norm_eps: epsilon of that head; `layer_norm_eps` when None.
     """
 
     vocab_size: int = 30522
@@ -105,6 +108,8 @@ class BertConfig:
     pad_token_id: int = 0
     embedding_size: int | None = None
     classifier_dropout: float | None = None
+    masked_lm_act: str | None = None
+    masked_lm_layer_norm_eps: float | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -198,7 +203,8 @@ class BertConfig:
 
         Raises:
             InputError: a field cannot be said there (erf GELU, another epsilon, factorised
-                embeddings, another padding id, a classifier dropout of its own).
+                embeddings, another padding id, a classifier dropout of its own, a masked-LM head
+                of another activation or epsilon than the encoder's).
         """
         unsayable = {
             "hidden_act": self.hidden_act == "gelu",
@@ -206,6 +212,8 @@ class BertConfig:
             "embedding_size": self.embedding_size not in (None, self.hidden_size),
             "pad_token_id": self.pad_token_id != 0,
             "classifier_dropout": self.classifier_dropout is not None,
+            "masked_lm_act": self.masked_lm_act is not None,
+            "masked_lm_layer_norm_eps": self.masked_lm_layer_norm_eps is not None,
         }
         for name, lost in unsayable.items():
             if lost:
@@ -222,18 +230,18 @@ class BertConfig:
 
 def _check_value(name: str, value: Any) -> None:
     """Refuses what no BERT can have, before a framework fails on it far from here."""
-    optional = name in ("embedding_size", "classifier_dropout")
+    optional = name in ("embedding_size", "classifier_dropout") or name.startswith("masked_lm_")
     if value is None and optional:
         return
-    if name == "hidden_act":
+    if name.endswith("_act"):
         if value not in ACTIVATIONS:
             raise InputError(
-                f"`hidden_act` must be one of {', '.join(ACTIVATIONS)}. Received {value!r}."
+                f"`{name}` must be one of {', '.join(ACTIVATIONS)}. Received {value!r}."
             )
     elif name.endswith(("_prob", "_dropout")):
         if not _is_number(value) or not 0 <= value < 1:
             raise InputError(f"`{name}` must be a rate in [0, 1). Received {value!r}.")
-    elif name in ("initializer_range", "layer_norm_eps"):
+    elif name == "initializer_range" or name.endswith("layer_norm_eps"):
         if not _is_number(value) or not 0 < value < 1:
             raise InputError(f"`{name}` must be a number in (0, 1). Received {value!r}.")
     else:

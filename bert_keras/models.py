@@ -208,8 +208,8 @@ class Pretrainer(EncoderModel):
         self.masked_lm = MaskedLMHead(
             config.vocab_size,
             config.embedding_size or config.hidden_size,
-            activation=config.hidden_act,
-            layer_norm_eps=config.layer_norm_eps,
+            activation=config.masked_lm_act or config.hidden_act,
+            layer_norm_eps=config.masked_lm_layer_norm_eps or config.layer_norm_eps,
             initializer_range=config.initializer_range,
             dtype=self.dtype_policy,
             name="masked_lm",

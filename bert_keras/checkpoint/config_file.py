@@ -13,7 +13,8 @@ from bert_keras.errors import InputError
 CONFIG_NAME = "config.json"
 
 # The second is ours, for what no BERT class of transformers computes (factorised embeddings,
-# left to right), so that transformers refuses it instead of opening it wrongly.
+# left to right, KerasHub's masked-LM head), so that transformers refuses it instead of opening it
+# wrongly.
 MODEL_TYPES = ("bert", "bert_keras")
 LEFT_TO_RIGHT = "left_to_right"
 
@@ -97,4 +98,6 @@ def config_entries(config: BertConfig, *, left_to_right: bool = False) -> dict[s
         entries.pop("embedding_size", None)
     if left_to_right:
         entries[LEFT_TO_RIGHT] = True
-    return {"model_type": "bert_keras" if factorised or left_to_right else "bert", **entries}
+    own_head = config.masked_lm_act or config.masked_lm_layer_norm_eps
+    own = factorised or left_to_right or own_head
+    return {"model_type": "bert_keras" if own else "bert", **entries}

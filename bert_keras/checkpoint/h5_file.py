@@ -1,0 +1,139 @@
+"""The datasets of Keras weight files (HDF5), read by name and without Keras.
+
+A file is hostile until parsed: only datasets that lie in the file itself, whole and uncompressed,
+are seen, so that what is read is never larger than the file.
+"""
+
+import math
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import h5py
+import ml_dtypes
+import numpy as np
+
+from bert_keras.checkpoint.tensor_files import Tensors, TensorSpec
+from bert_keras.errors import InputError
+
+READABLE = ("float32", "float16", "bfloat16")
+
+# Keras wrote the layers of a functional model under this name before it wrote `layers`.
+LEGACY_LAYERS, LAYERS = "_layer_checkpoint_dependencies/", "layers/"
+
+_AGAIN = "Copy or download it again."
+
+
+class H5Files(Tensors):
+    """The datasets of several weight files under one roof.
+
+    Args:
+        parts: what stands before a file's names: the file. The first one is named in errors.
+
+    Raises:
+        InputError: a file is no HDF5 file, is truncated, or refers to other files.
+    """
+
+    def __init__(self, parts: Mapping[str, pathlib.Path]) -> None:
+        self._keys: dict[str, str] = {}
+        specs = {}
+        for prefix, path in parts.items():
+            for key, spec in _read_header(path).items():
+                name = prefix + key.replace(LEGACY_LAYERS, LAYERS, 1)
+                specs[name] = spec
+                self._keys[name] = key
+        super().__init__(next(iter(parts.values())), specs)
+
+    def hide(self, is_hidden: Callable[[str], bool]) -> int:
+        """Takes names out of sight, e.g. the optimizer's; returns how many."""
+        kept = {name: spec for name, spec in self._specs.items() if not is_hidden(name)}
+        hidden = len(self._specs) - len(kept)
+        self._specs = kept
+        return hidden
+
+    def read_raw(self, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
+        """Yields the datasets file by file; those not of a `READABLE` type are refused."""
+        by_file: dict[pathlib.Path, list[str]] = {}
+        for name in names:
+            by_file.setdefault(self[name].path, []).append(name)
+        for path, wanted in by_file.items():
+            with _opened(path) as file:
+                for name in wanted:
+                    yield name, _array(file, self._keys[name], self[name])
+
+
+def _read_header(path: pathlib.Path) -> dict[str, TensorSpec]:
+    specs: dict[str, TensorSpec] = {}
+
+    def visit(key: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            _check_inside(path, key, item)
+            dtype = "bfloat16" if _is_bfloat16(item) else item.dtype.name
+            specs[key] = TensorSpec(path, tuple(item.shape or ()), dtype)
+
+    with _opened(path) as file:
+        try:
+            _check_links(path, file)
+            file.visititems(visit)
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise _damaged(path, error) from None
+    return specs
+
+
+def _check_links(path: pathlib.Path, file: h5py.File) -> None:
+    """Refuses links that lead elsewhere: Keras writes none."""
+
+    def visit(key: str, link: Any) -> None:
+        if not isinstance(link, h5py.HardLink):
+            name = key.decode() if isinstance(key, bytes) else key
+            raise InputError(
+                f"{path}: {name} is a link to another place; expected weights in the file itself. "
+                "Save the preset again with keras_hub."
+            )
+
+    file.visititems_links(visit)
+
+
+def _check_inside(path: pathlib.Path, key: str, dataset: h5py.Dataset) -> None:
+    size = math.prod(dataset.shape or ()) * dataset.dtype.itemsize
+    outside = dataset.external or dataset.is_virtual
+    if outside or dataset.id.get_storage_size() != size:
+        how = "lies in another file" if outside else "is compressed or not whole"
+        raise InputError(
+            f"{path}: {key} {how}; expected plain datasets as Keras writes them. Save the preset "
+            "again with keras_hub."
+        )
+
+
+def _is_bfloat16(dataset: h5py.Dataset) -> bool:
+    return dataset.attrs.get("dtype") == "bfloat16" and dataset.dtype.itemsize == 2
+
+
+def _array(file: h5py.File, key: str, spec: TensorSpec) -> np.ndarray:
+    if spec.dtype not in READABLE:
+        raise InputError(
+            f"{spec.path}: {key} is of type {spec.dtype}; weights are read from "
+            f"{', '.join(READABLE)}."
+        )
+    try:
+        value = np.array(file[key])
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise _damaged(spec.path, error) from None
+    return value.view(ml_dtypes.bfloat16) if spec.dtype == "bfloat16" else value
+
+
+def _opened(path: pathlib.Path) -> h5py.File:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected the weights of a KerasHub preset there.")
+    try:
+        return h5py.File(os.fspath(path), "r")
+    except (OSError, RuntimeError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: pathlib.Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:160]
+    return InputError(f"{path}: damaged HDF5 file ({reason}). {_AGAIN}")

@@ -1,0 +1,319 @@
+"""Preset directories of KerasHub's BERT, in and out: https://keras.io/keras_hub
+
+`config.json` describes a `BertBackbone` and `model.weights.h5` holds its weights; `task.json` and
+`task.weights.h5` add the head of a `BertTextClassifier` or `BertMaskedLM`; the vocabulary lies in
+`assets/tokenizer`. The backbone computes the tanh GELU and an epsilon of 1e-12, always; the head
+of its masked language model the erf GELU and an epsilon of 1e-5.
+"""
+
+import dataclasses
+import logging
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from bert_keras import models
+from bert_keras.checkpoint import huggingface, keras_hub_files, keras_hub_map, matching, weight_map
+from bert_keras.checkpoint import labels as label_files
+from bert_keras.checkpoint.h5_file import H5Files
+from bert_keras.checkpoint.keras_hub_files import CONFIG_NAME, TASK_NAME
+from bert_keras.config import BertConfig
+from bert_keras.errors import InputError
+from bert_keras.text.tokenizer import Tokenizer
+
+BACKBONE = "BertBackbone"
+TASKS = {
+    "BertTextClassifier": "sequence_classification",
+    "BertClassifier": "sequence_classification",  # its name in keras_nlp
+    "BertMaskedLM": "masked_lm",
+}
+
+# BertConfig's field: theirs.
+FIELDS = {
+    "vocab_size": "vocabulary_size",
+    "num_hidden_layers": "num_layers",
+    "num_attention_heads": "num_heads",
+    "hidden_size": "hidden_dim",
+    "intermediate_size": "intermediate_dim",
+    "max_position_embeddings": "max_sequence_length",
+    "type_vocab_size": "num_segments",
+}
+OTHER_KEYS = frozenset({"dropout", "dtype", "name", "trainable"})
+
+# What the head of BertMaskedLM computes, whatever the backbone does.
+MASKED_LM_HEAD = {"masked_lm_act": "gelu", "masked_lm_layer_norm_eps": 1e-5}
+
+# The last activation of a classifier; our logits are what it is applied to.
+ACTIVATIONS = {
+    "linear": None,
+    "softmax": "single_label_classification",
+    "sigmoid": "multi_label_classification",
+}
+
+_log = logging.getLogger("bert_keras")
+
+is_checkpoint = keras_hub_files.is_preset
+load_tokenizer = keras_hub_files.load_tokenizer
+
+
+def load_network(
+    path: str | os.PathLike[str],
+    *,
+    head: str | None = None,
+    num_labels: int | None = None,
+    allow_missing: Iterable[str] = (),
+    ignore_unexpected: Iterable[str] = (),
+    config_file: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> huggingface.Loaded:
+    """Builds the network that a preset holds and fills it, without keras_hub.
+
+    Args:
+        path: the preset's directory.
+        head: a key of `keras_hub_map.HEADS`; by default what `task.json` says, if there is one.
+        num_labels: outputs of a head that the preset lacks.
+        allow_missing, ignore_unexpected: names of datasets, or prefixes of them up to a slash;
+            those of the head's file start with "task/". See `bert_keras.checkpoint.load`.
+        config_file: another `config.json` of a BertBackbone.
+        **options: for the network: `dtype`, `unpad`, `lora_rank`, `name`.
+
+    Raises:
+        InputError: the preset is not one of a BERT, or is damaged.
+        CheckpointMismatch: its datasets are not those of the network.
+    """
+    directory = pathlib.Path(path)
+    config, where = read_config(directory, config_file)
+    kind, values = _read_task(directory)
+    head = head or _head_of(kind, directory)
+    if head not in keras_hub_map.HEADS:
+        raise InputError(
+            f"{directory}: KerasHub's BERT has no head={head!r}; choose one of "
+            f"{', '.join(keras_hub_map.HEADS)}."
+        )
+    config, labels, problem_type = _describe_head(
+        config, head, values if head == TASKS.get(kind or "") else {}, num_labels, directory
+    )
+    parts = {"": directory / keras_hub_files.WEIGHTS_NAME}
+    task_weights = directory / keras_hub_files.TASK_WEIGHTS_NAME
+    if task_weights.is_file():
+        parts[f"{keras_hub_map.TASK}/"] = task_weights
+    tensors = H5Files(parts)
+    optimizer = tensors.hide(lambda name: "optimizer" in name.split("/")[:2])
+    huggingface.check_plausible(config, tensors, where)
+    if labels is not None:
+        options["num_labels"] = len(labels)
+    architecture = weight_map.ARCHITECTURES[weight_map.HEADS[head]]
+    network = huggingface.NETWORKS[architecture.network](config, **options)
+    report = matching.assign(
+        keras_hub_map.network_slots(network, head),
+        tensors,
+        what=f"{head} of {where}",
+        allow_missing=allow_missing,
+        ignore_unexpected=ignore_unexpected,
+    )
+    report = dataclasses.replace(report, optimizer=optimizer)
+    huggingface.log_exceptions(report, tensors)
+    return huggingface.Loaded(network, head, labels, problem_type, report)
+
+
+def save_network(
+    network: models.EncoderModel,
+    directory: str | os.PathLike[str],
+    *,
+    head: str | None = None,
+    labels: Sequence[str] | None = None,
+    problem_type: str | None = None,
+    tokenizer: Tokenizer | None = None,
+    max_seq_length: int | None = None,
+) -> None:
+    """Writes a preset that keras_hub's `from_preset` opens, into an existing directory.
+
+    It is keras_hub that writes the files; the weights are then put in, with LoRA updates merged.
+
+    Args:
+        head: "masked_lm" where it differs from what the network's class is written as.
+        labels: a preset has no place for them; what differs from the default is said in a log
+            line and lost.
+        problem_type: several labels at once are written as a classifier that ends in a sigmoid.
+        tokenizer: becomes the preset's own, and the preprocessor of its task.
+        max_seq_length: the preprocessor's, in tokens; `max_position_embeddings` when None.
+
+    Raises:
+        InputError: KerasHub computes another thing, or is not installed.
+    """
+    directory = pathlib.Path(directory)
+    head = head or huggingface.head_of(network)
+    _check_writable(network, head, problem_type)
+    if labels and list(labels) != label_files.default_labels(len(labels)):
+        _log.warning(
+            "%s: a KerasHub preset has no place for the labels %s; keep them elsewhere.",
+            directory,
+            ", ".join(labels),
+        )
+    if network.config.initializer_range != 0.02:
+        _log.warning(
+            "%s: a KerasHub preset does not say initializer_range=%s, which only new weights need.",
+            directory,
+            network.config.initializer_range,
+        )
+    config = network.config
+    values: dict[str, Any] = {theirs: getattr(config, ours) for ours, theirs in FIELDS.items()}
+    values["dropout"] = config.hidden_dropout_prob
+    values["dtype"] = keras.backend.standardize_dtype(
+        network.encoder.embeddings.token_embedding.dtype
+    )
+    task: dict[str, Any] | None = None if head == "encoder" else {}
+    if task is not None and isinstance(network, models.Classifier):
+        several = problem_type == "multi_label_classification"
+        rate = config.classifier_dropout
+        task |= {
+            "num_classes": network.num_labels,
+            "dropout": config.hidden_dropout_prob if rate is None else rate,
+            "activation": "sigmoid" if several else "linear",
+        }
+    slots = keras_hub_map.network_slots(network, head)
+    keras_hub_files.write_preset(
+        directory,
+        backbone=values,
+        task=task,
+        tensors={name: slot.tensor() for name, slot in slots.items()},
+        tokenizer=tokenizer,
+        sequence_length=max_seq_length or config.max_position_embeddings,
+    )
+
+
+def read_config(
+    path: str | os.PathLike[str], config_file: str | os.PathLike[str] | None = None
+) -> tuple[BertConfig, str]:
+    """Returns the numbers of a preset's backbone, and the path of the file that says them.
+
+    Raises:
+        InputError: there is no such file, or it describes another class than `BertBackbone`.
+    """
+    where = os.fspath(config_file or pathlib.Path(path) / CONFIG_NAME)
+    kind, values = keras_hub_files.read_object(where)
+    if kind != BACKBONE:
+        raise InputError(
+            f"{where}: describes a {kind}; only presets of KerasHub's {BACKBONE} are read."
+        )
+    known = {*FIELDS.values(), *OTHER_KEYS}
+    for name in values:
+        if name not in known:
+            raise InputError(
+                f"{where}: unknown key {name!r}; this {BACKBONE} is not the one of keras_hub 0.32. "
+                "Remove the key if it has no effect."
+            )
+    missing = [theirs for theirs in FIELDS.values() if theirs not in values]
+    if missing:
+        raise InputError(f"{where}: does not say {', '.join(missing)}; save the preset again.")
+    dropout = values.get("dropout", 0.1)
+    try:
+        config = BertConfig(
+            **{ours: values[theirs] for ours, theirs in FIELDS.items()},
+            hidden_act="gelu_new",
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+        )
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    return config, where
+
+
+def _read_task(directory: pathlib.Path) -> tuple[str | None, Mapping[str, Any]]:
+    """Returns the class that task.json describes and its arguments; no class without a file."""
+    path = directory / TASK_NAME
+    return keras_hub_files.read_object(path) if path.is_file() else (None, {})
+
+
+def _head_of(kind: str | None, directory: pathlib.Path) -> str:
+    if kind is None:
+        return "encoder"
+    if kind not in TASKS:
+        raise InputError(
+            f"{directory / TASK_NAME}: describes a {kind}; expected one of {', '.join(TASKS)}. "
+            "Its backbone alone is read with head='encoder'."
+        )
+    return TASKS[kind]
+
+
+def _describe_head(
+    config: BertConfig,
+    head: str,
+    values: Mapping[str, Any],
+    num_labels: int | None,
+    directory: pathlib.Path,
+) -> tuple[BertConfig, list[str] | None, str | None]:
+    """Adds a head's numbers to the encoder's; returns its labels and kind of problem too."""
+    if head == "masked_lm":
+        return dataclasses.replace(config, **MASKED_LM_HEAD), None, None
+    if head != "sequence_classification":
+        return config, None, None
+    where = os.fspath(directory / TASK_NAME)
+    count = num_labels or values.get("num_classes", 2)
+    labels = label_files.read_labels({"num_labels": count}, where)
+    activation = values.get("activation", "linear")
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
+        raise InputError(
+            f"{where}: activation={activation!r}; expected one of {', '.join(ACTIVATIONS)}."
+        )
+    problem_type = label_files.read_problem_type(
+        {"problem_type": ACTIVATIONS[activation]}, len(labels or ()), where
+    )
+    dropout = values.get("dropout", config.hidden_dropout_prob)
+    if dropout != config.hidden_dropout_prob:
+        try:
+            config = dataclasses.replace(config, classifier_dropout=dropout)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+    return config, labels, problem_type
+
+
+def _check_writable(network: models.EncoderModel, head: str, problem_type: str | None) -> None:
+    config = network.config
+    kind = weight_map.ARCHITECTURES.get(weight_map.HEADS.get(head, ""))
+    if kind is None or type(network) is not huggingface.NETWORKS[kind.network]:
+        raise InputError(f"head={head!r} is not written from a {type(network).__name__}.")
+    if head not in keras_hub_map.HEADS:
+        raise InputError(
+            f"KerasHub has no BERT with head={head!r}, only {', '.join(keras_hub_map.HEADS)}; "
+            "write a Hugging Face directory instead, or load with head='encoder'."
+        )
+    if problem_type == "regression" and head == "sequence_classification":
+        raise InputError(
+            "KerasHub's BertTextClassifier has no way to say problem_type='regression'; write a "
+            "Hugging Face directory instead."
+        )
+    fields = {
+        "hidden_act": (config.hidden_act, ("gelu_new", "gelu_pytorch_tanh")),
+        "layer_norm_eps": (config.layer_norm_eps, (1e-12,)),
+        "embedding_size": (config.embedding_size, (None, config.hidden_size)),
+        "pad_token_id": (config.pad_token_id, (0,)),
+        "attention_probs_dropout_prob": (
+            config.attention_probs_dropout_prob,
+            (config.hidden_dropout_prob,),
+        ),
+        "left_to_right": (network.encoder.left_to_right, (False,)),
+    }
+    part = BACKBONE
+    for name, (value, possible) in fields.items():
+        _check_sayable(BACKBONE, name, value, possible)
+    if head == "masked_lm":
+        part = "head of BertMaskedLM"
+        act = config.masked_lm_act or config.hidden_act
+        eps = config.masked_lm_layer_norm_eps or config.layer_norm_eps
+        _check_sayable(part, "masked_lm_act", act, (MASKED_LM_HEAD["masked_lm_act"],))
+        name = "masked_lm_layer_norm_eps"
+        _check_sayable(part, name, eps, (MASKED_LM_HEAD[name],))
+
+
+def _check_sayable(part: str, name: str, value: Any, possible: tuple[Any, ...]) -> None:
+    if value not in possible:
+        wanted = " or ".join(repr(each) for each in possible if each is not None)
+        hint = ", or load with head='encoder'" if part != BACKBONE else ""
+        raise InputError(
+            f"KerasHub's {part} has no way to say {name}={value!r}, only {wanted}; write a "
+            f"Hugging Face directory instead{hint}."
+        )
