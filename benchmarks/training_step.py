@@ -7,8 +7,9 @@ clip at 1.0, a classifier of two classes. Each peer lives in a process of its ow
 built and its step traced; then all take one step after the other, in the same order, in every
 repetition, so that whatever else the machine does meets all of them. Medians are told.
 
-`lengths` compares the same rows of SST-2 at their own length with the same padded to 128 (from
-`--train_file`, split at blanks as a stand-in for words; without it, from SST-2's distribution).
+`own_lengths` takes four batches of SST-2 as `run_finetuning` does: rows in random order, padding
+left out of the encoder. `padded` computes the same rows padded to 128. (Lengths are from
+`--train_file`, split at blanks as a stand-in for words; without it, from SST-2's distribution.)
 """
 
 import argparse
@@ -30,11 +31,13 @@ SIZES = {
     "max_position_embeddings": 512,
 }
 ROWS, TOKENS, DROPOUT, LEARNING_RATE = 32, 128, 0.1, 1e-5
+UNPADDED = "bert_keras_float32_unpadded"
 PEERS = (
     "bert_keras_float32",
     "keras_hub_float32",
     "bert_keras_mixed_bfloat16",
     "torch_autocast_bfloat16",
+    UNPADDED,
 )
 # Tokens a row, [CLS] and [SEP] included, at every tenth percentile of SST-2's training set.
 SST2_LENGTHS = (3, 4, 5, 7, 8, 10, 12, 15, 20, 26, 66)
@@ -53,18 +56,18 @@ def main() -> None:
         serve(flags.worker, flags.train_file)
         return
     chosen = flags.peers.split(",")
-    tasks = [(peer, "step") for peer in chosen]
-    tasks += [(p, kind) for p in chosen if p == PEERS[0] for kind in ("own_lengths", "padded")]
+    tasks = [(peer, "step") for peer in chosen if peer != UNPADDED]
+    tasks += [(PEERS[0], "padded"), (UNPADDED, "own_lengths")] if UNPADDED in chosen else []
     arguments = [f"--train_file={flags.train_file}"] if flags.train_file else []
     times = interleaved.measure(
         "benchmarks.training_step", tasks, flags.repetitions, arguments=arguments
     )
-    ours, hub, ours16, torch16 = ((peer, "step") for peer in PEERS)
+    ours, hub, ours16, torch16 = ((peer, "step") for peer in PEERS[:4])
     pairs = {
         "float32_to_keras_hub": (ours, hub),
         "bfloat16_to_keras_hub_float32": (ours16, hub),
         "bfloat16_to_torch_autocast": (ours16, torch16),
-        "sst2_own_lengths_to_padded": ((PEERS[0], "own_lengths"), (PEERS[0], "padded")),
+        "sst2_own_lengths_to_padded": ((UNPADDED, "own_lengths"), (PEERS[0], "padded")),
     }
     result = {"benchmark": "training_step", "shape": [ROWS, TOKENS]}
     result |= {"repetitions": flags.repetitions, **interleaved.summary(times)}
@@ -79,13 +82,15 @@ def serve(peer: str, train_file: str | None) -> None:
         "bert_keras_mixed_bfloat16": lambda: bert_keras_step("mixed_bfloat16"),
         "keras_hub_float32": keras_hub_step,
         "torch_autocast_bfloat16": torch_step,
+        UNPADDED: lambda: bert_keras_step("float32", unpad=True),
     }[peer]()
     random = np.random.default_rng(2)
-    lengths = np.sort(sst2_lengths(train_file)).reshape(LENGTH_BATCHES, ROWS)
-    batches = {"step": [random_batch(np.random.default_rng(1), np.full(ROWS, TOKENS))]}
-    if peer == PEERS[0]:
-        batches["own_lengths"] = [random_batch(random, row) for row in lengths]
-        batches["padded"] = [random_batch(random, row, TOKENS) for row in lengths]
+    lengths = sst2_lengths(train_file).reshape(LENGTH_BATCHES, ROWS)
+    batches = {
+        "step": [random_batch(np.random.default_rng(1), np.full(ROWS, TOKENS))],
+        "own_lengths": [random_batch(random, row) for row in lengths],
+        "padded": [random_batch(random, row, TOKENS) for row in lengths],
+    }
 
     def work(name: str) -> float | None:
         seconds = [step(batch) for batch in batches[name]]
@@ -119,7 +124,7 @@ def sst2_lengths(train_file: str | None) -> np.ndarray:
     return np.minimum(random.choice(words, count), TOKENS)
 
 
-def bert_keras_step(precision: str):
+def bert_keras_step(precision: str, unpad: bool = False):
     """Our step, as `bert_keras.training.fit` takes it."""
     from bert_keras.config import BertConfig
     from bert_keras.losses import classification_loss
@@ -128,7 +133,7 @@ def bert_keras_step(precision: str):
     from bert_keras.training_step import make_step
 
     config = BertConfig(**SIZES, hidden_dropout_prob=DROPOUT, attention_probs_dropout_prob=DROPOUT)
-    network = Classifier(config, 2, dtype=precision)
+    network = Classifier(config, 2, unpad=unpad, dtype=precision)
     batch = random_batch(np.random.default_rng(0), np.full(ROWS, TOKENS))
     step = make_step(
         network,

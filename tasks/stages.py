@@ -62,11 +62,13 @@ def train(
         what `bert_keras.training.fit` returns, with `examples`, `truncated` and
         `padding_share`.
     """
+    unpad = model.network.encoder.unpad
     batches = pipeline.TrainBatches(
         examples,
         settings["train_batch_size"],
         seed=settings["random_seed"],
         max_seq_length=settings["max_seq_length"],
+        bucket=not unpad,  # where padding costs little, batches are a plain random draw
         pad_token_id=model.network.config.pad_token_id,
     )
     num_steps = math.ceil(batches.steps_per_epoch * settings["num_train_epochs"])
@@ -81,7 +83,7 @@ def train(
     say(
         f"training on {len(examples)} rows, {num_steps} steps of {batches.batch_size}; "
         f"{_share(examples.truncated, len(examples))} of the rows are truncated, {padding:.1%} of "
-        "the tokens are padding"
+        f"the tokens are padding{', which is skipped' if unpad else ''}"
     )
     problem_loss = losses.PROBLEM_LOSSES[task.problem_type]
     score = None

@@ -3,6 +3,8 @@
 import os
 import pathlib
 
+import keras
+
 from bert_keras import checkpoint, models
 from bert_keras.errors import InputError
 from bert_keras.text.tokenizer import Tokenizer
@@ -22,6 +24,8 @@ def start(
     dtype: str = "float32",
 ) -> TextModel:
     """A pretrained encoder with a new head for the task, its weights drawn at random.
+
+    On TensorFlow the encoder carries real tokens alone, so that padding costs little.
 
     Args:
         task: gives the number of outputs and their names.
@@ -51,6 +55,7 @@ def start(
     network = models.Classifier(
         config,
         task.num_outputs,
+        unpad=keras.backend.backend() == "tensorflow",
         left_to_right=left_to_right,
         lora_rank=lora_rank,
         dtype=dtype,

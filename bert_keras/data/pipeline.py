@@ -1,12 +1,14 @@
 """Batches: for training in a seeded random order, for evaluation by length.
 
-A batch costs as much as its longest row, so rows of similar length go together:
+To an encoder that computes padding a batch costs as much as its longest row, so rows of similar
+length go together:
 
     rows in random order         a pool, sorted by length      batches, in random order
     7 23 5 8 31 6 24 30 ...  ->  5 6 7 8 | 23 24 30 31     ->  23 24 30 31 | 5 6 7 8
 
 A pool is a fixed number of batches. A large one leaves less padding; a small one leaves batches
-closer to a random draw, which matters where the label goes with the length.
+closer to a random draw, which matters where the label goes with the length. An encoder that
+leaves padding out (`unpad`) needs none of it: without `bucket` a batch is a random draw.
 """
 
 import math
