@@ -85,6 +85,40 @@ def load_network(
     return huggingface.Loaded(network, head, labels, problem_type, report)
 
 
+def load_encoder(
+    network: models.EncoderModel,
+    path: str | os.PathLike[str],
+    *,
+    config_file: str | os.PathLike[str] | None = None,
+    allow_missing: Iterable[str] = (),
+) -> matching.LoadReport:
+    """Fills a network's encoder, for fine-tuning with a new head, which stays as it is.
+
+    The variables of the checkpoint's own head are not read, and are listed as `unused`; those of
+    the network's are listed as `fresh`.
+
+    Raises:
+        InputError, CheckpointMismatch: as `load_network`; or the config is of another encoder.
+    """
+    prefix = tf_checkpoint.required_prefix(path)
+    config, where = read_config(prefix, config_file)
+    huggingface.check_same_encoder(config, network, where)
+    tensors = tf_checkpoint.TFCheckpoint(prefix)
+    optimizer = tensors.hide(google_map.is_optimizers)
+    pooler = google_map.pooler_slots(network.encoder)
+    report = matching.assign(
+        google_map.encoder_slots(network.encoder) | pooler,
+        tensors,
+        what=f"the encoder of {where}",
+        allow_missing=allow_missing,
+        ignore_unexpected=(*google_map.HEAD_PREFIXES, *(() if pooler else ("bert/pooler",))),
+    )
+    huggingface.log_exceptions(dataclasses.replace(report, unused=()), tensors)
+    head = google_map.HEADS[huggingface.head_of(network)]
+    fresh = report.fresh + tuple(name for _, name, _ in head)
+    return dataclasses.replace(report, fresh=fresh, optimizer=optimizer)
+
+
 def save_network(
     network: models.EncoderModel,
     directory: str | os.PathLike[str],

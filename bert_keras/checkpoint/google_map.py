@@ -9,6 +9,7 @@ from collections.abc import Collection
 from bert_keras import models
 from bert_keras.checkpoint import weight_map
 from bert_keras.checkpoint.weight_map import AS_IT_IS, TRANSPOSED, Row, Slot
+from bert_keras.encoder import BertEncoder
 
 
 def _dense(ours: str, theirs: str) -> tuple[Row, ...]:
@@ -74,11 +75,26 @@ HEADS: dict[str, tuple[Row, ...]] = {
     "token_classification": _output("head.dense", ""),
     "multiple_choice": _output("head.dense", ""),
 }
+# What all heads' names begin with.
+HEAD_PREFIXES = ("cls", "output_weights", "output_bias")
 NAMELESS_HEADS = ("token_classification", "multiple_choice")
 
 # What AdamWeightDecayOptimizer, TensorFlow's own Adam and LAMB keep beside the weights.
 OPTIMIZER_ENDINGS = ("/adam_m", "/adam_v", "/Adam", "/Adam_1", "/lamb_m", "/lamb_v")
 OPTIMIZER_NAMES = frozenset({"global_step", "beta1_power", "beta2_power"})
+
+
+def encoder_slots(encoder: BertEncoder) -> dict[str, Slot]:
+    """Returns the places of google's variables in an encoder, without the pooler."""
+    slots = weight_map.row_slots(encoder.embeddings, EMBEDDINGS)
+    for i, block in enumerate(encoder.blocks):
+        slots |= weight_map.row_slots(block, BLOCK, f"bert/encoder/layer_{i}/")
+    return slots
+
+
+def pooler_slots(encoder: BertEncoder) -> dict[str, Slot]:
+    """Returns the places of the pooler; none where the encoder was built without one."""
+    return {} if encoder.pooler is None else weight_map.row_slots(encoder, POOLER)
 
 
 def network_slots(
@@ -90,11 +106,8 @@ def network_slots(
         tensors: the names that a checkpoint holds, on reading. A masked language model takes a
             pooler that is there, and does without; modeling.py always makes and saves one.
     """
-    encoder = network.encoder
-    slots = weight_map.row_slots(encoder.embeddings, EMBEDDINGS)
-    for i, block in enumerate(encoder.blocks):
-        slots |= weight_map.row_slots(block, BLOCK, f"bert/encoder/layer_{i}/")
-    pooler = weight_map.row_slots(encoder, POOLER) if encoder.pooler is not None else {}
+    slots = encoder_slots(network.encoder)
+    pooler = pooler_slots(network.encoder)
     if head != "masked_lm" or tensors is None or set(tensors).issuperset(pooler):
         slots |= pooler
     return slots | weight_map.row_slots(network, HEADS[head])

@@ -149,10 +149,7 @@ def load_encoder(
         values, config, where = read_config(directory)
     else:
         values, config, where = read_config_file(config_file)
-    _check_same_encoder(config, network.config, where)
-    left_to_right = bool(values.get(LEFT_TO_RIGHT))
-    if left_to_right != network.encoder.left_to_right:
-        raise _another_encoder(where, LEFT_TO_RIGHT, left_to_right, network.encoder.left_to_right)
+    check_same_encoder(config, network, where, left_to_right=bool(values.get(LEFT_TO_RIGHT)))
     tensors = tensor_files.TensorDirectory(directory)
     kind = weight_map.ARCHITECTURES[weight_map.HEADS[head_of(network)]]
     slots = weight_map.encoder_slots(network.encoder, pooled=False)
@@ -273,12 +270,16 @@ def check_plausible(config: BertConfig, tensors: tensor_files.Tensors, where: st
         )
 
 
-def _check_same_encoder(theirs: BertConfig, ours: BertConfig, where: str) -> None:
+def check_same_encoder(
+    theirs: BertConfig, network: models.EncoderModel, where: str, *, left_to_right: bool = False
+) -> None:
     """Refuses what shapes cannot show: the same tensors under another activation, say."""
     for name in ("num_attention_heads", "num_hidden_layers", "hidden_act", "layer_norm_eps"):
-        there, here = getattr(theirs, name), getattr(ours, name)
+        there, here = getattr(theirs, name), getattr(network.config, name)
         if there != here:
             raise _another_encoder(where, name, there, here)
+    if left_to_right != network.encoder.left_to_right:
+        raise _another_encoder(where, LEFT_TO_RIGHT, left_to_right, network.encoder.left_to_right)
 
 
 def _another_encoder(where: str, name: str, there: Any, here: Any) -> InputError:

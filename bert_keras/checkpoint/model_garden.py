@@ -9,6 +9,7 @@ Source: `official/nlp/modeling` of tf-models-official 2.20, whose "gelu" is the 
 
 import dataclasses
 import os
+import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -82,6 +83,9 @@ class Parts:
     poolers: tuple[int, ...]
 
 
+NO_PARTS = Parts(0, None, None, ())
+
+
 def is_checkpoint(path: str | os.PathLike[str]) -> bool:
     """Tells whether a path is an object-based TensorFlow checkpoint: a prefix or a directory."""
     return tf_checkpoint.holds_checkpoint(path, objects=True)
@@ -118,10 +122,7 @@ def load_network(
     """
     prefix = tf_checkpoint.required_prefix(path)
     config, where = read_config(prefix, config_file)
-    tensors = tf_checkpoint.TFCheckpoint(prefix)
-    graph = ObjectGraph(tensors)
-    tensors.hide(lambda name: name.endswith(tf_checkpoint.OBJECT_GRAPH) or "/.ATTRIBUTES/" in name)
-    optimizer = tensors.hide(is_optimizers)
+    tensors, graph, optimizer = _open(prefix)
     huggingface.check_plausible(config, tensors, where)
     parts = find_parts(graph, tensors)
     head = head or head_of(parts)
@@ -130,22 +131,57 @@ def load_network(
         (num_labels, *_) = (outputs.shape if outputs else ()) or (2,)
     network, labels, problem_type = google.new_network(head, config, num_labels, options)
 
-    slots = network_slots(network, head, parts, graph)
+    slots = encoder_slots(network, parts, graph) | head_slots(network, head, parts, graph)
     pooler = pooler_slots(network, parts, graph)
     if head != "masked_lm" or pooler.keys() <= tensors.keys():
         slots |= pooler
-    idle = [graph.name(node, name) for node in parts.poolers for name in ("kernel", "bias")]
     ignored = (ignore_unexpected,) if isinstance(ignore_unexpected, str) else ignore_unexpected
     report = matching.assign(
         slots,
         tensors,
         what=f"{head} of {where}",
         allow_missing=allow_missing,
-        ignore_unexpected=(*ignored, *idle),
+        ignore_unexpected=(*ignored, *_poolers(parts, graph)),
     )
     report = dataclasses.replace(report, optimizer=optimizer)
     huggingface.log_exceptions(report, tensors)
     return huggingface.Loaded(network, head, labels, problem_type, report)
+
+
+def load_encoder(
+    network: models.EncoderModel,
+    path: str | os.PathLike[str],
+    *,
+    config_file: str | os.PathLike[str] | None = None,
+    allow_missing: Iterable[str] = (),
+) -> matching.LoadReport:
+    """Fills a network's encoder, for fine-tuning with a new head, which stays as it is.
+
+    The variables outside of the checkpoint's encoder are not read, and are listed as `unused`,
+    but for the trained pooler; those of the network's head are listed as `fresh`.
+
+    Raises:
+        InputError, CheckpointMismatch: as `load_network`; or the config is of another encoder.
+    """
+    prefix = tf_checkpoint.required_prefix(path)
+    config, where = read_config(prefix, config_file)
+    huggingface.check_same_encoder(config, network, where)
+    tensors, graph, optimizer = _open(prefix)
+    parts = find_parts(graph, tensors)
+    below = graph.path(parts.encoder)
+    report = matching.assign(
+        encoder_slots(network, parts, graph) | pooler_slots(network, parts, graph),
+        tensors,
+        what=f"the encoder of {where}",
+        allow_missing=allow_missing,
+        ignore_unexpected=(
+            *_poolers(parts, graph),
+            *(name for name in tensors if below and not name.startswith(f"{below}/")),
+        ),
+    )
+    huggingface.log_exceptions(dataclasses.replace(report, unused=()), tensors)
+    head = head_slots(network, huggingface.head_of(network), NO_PARTS, graph)
+    return dataclasses.replace(report, fresh=report.fresh + tuple(head), optimizer=optimizer)
 
 
 def find_parts(graph: ObjectGraph, tensors: tf_checkpoint.TFCheckpoint) -> Parts:
@@ -177,15 +213,23 @@ def head_of(parts: Parts) -> str:
     return "encoder" if parts.classifier is None else "sequence_classification"
 
 
-def network_slots(
-    network: models.EncoderModel, head: str, parts: Parts, graph: ObjectGraph
+def encoder_slots(
+    network: models.EncoderModel, parts: Parts, graph: ObjectGraph
 ) -> dict[str, Slot]:
-    """Returns the places of the checkpoint's variables in a network, without the pooler."""
+    """Returns the places of the checkpoint's variables in the encoder, without the pooler."""
     encoder = network.encoder
     rows = EMBEDDINGS if encoder.embeddings.projection is None else EMBEDDINGS + PROJECTION
     slots = _slots(encoder.embeddings, rows, graph, parts.encoder)
     for i, block in enumerate(encoder.blocks):
         slots |= _slots(block, BLOCK, graph, parts.encoder, f"_transformer_layers/{i}/")
+    return slots
+
+
+def head_slots(
+    network: models.EncoderModel, head: str, parts: Parts, graph: ObjectGraph
+) -> dict[str, Slot]:
+    """Returns the places of the checkpoint's variables in what stands on the encoder."""
+    slots: dict[str, Slot] = {}
     if head in ("pretraining", "masked_lm"):
         slots |= _slots(network, MASKED_LM, graph, parts.masked_lm, missing="masked_lm/")
     if head not in ("encoder", "masked_lm"):
@@ -210,6 +254,19 @@ def pooler_slots(network: models.EncoderModel, parts: Parts, graph: ObjectGraph)
 def is_optimizers(name: str) -> bool:
     """Tells whether a variable is the optimizer's, and no weight."""
     return name.split("/")[0] in OPTIMIZER_ROOTS or OPTIMIZER_SLOT in name.split("/")
+
+
+def _open(prefix: pathlib.Path) -> tuple[tf_checkpoint.TFCheckpoint, ObjectGraph, int]:
+    """Returns a checkpoint's weights, its graph, and how many variables are the optimizer's."""
+    tensors = tf_checkpoint.TFCheckpoint(prefix)
+    graph = ObjectGraph(tensors)
+    tensors.hide(lambda name: name == tf_checkpoint.OBJECT_GRAPH or "/.ATTRIBUTES/" in name)
+    return tensors, graph, tensors.hide(is_optimizers)
+
+
+def _poolers(parts: Parts, graph: ObjectGraph) -> list[str]:
+    """The names of all poolers, of which one is read at most."""
+    return [graph.name(node, name) for node in parts.poolers for name in ("kernel", "bias")]
 
 
 def _slots(

@@ -57,6 +57,10 @@ class ObjectGraph:
         """Returns the root's children whose names end so."""
         return [node for name, node in self._children[0].items() if name.endswith(ending)]
 
+    def path(self, node: int) -> str:
+        """Returns the shortest path of names from the root to an object."""
+        return self._paths[node]
+
     def name(self, node: int, path: str) -> str:
         """Returns the name in the checkpoint of the variable at `path` from `node`.
 

@@ -585,3 +585,28 @@ def test_lora_is_merged_and_half_precision_widened(tmp_path):
     )
     assert written.keys() == {**ENCODER, **HEADS["sequence_classification"]}.keys()
     assert {value.dtype for value in written.values()} == {np.dtype("float32")}
+
+
+# --- the encoder alone --------------------------------------------------------------------------
+
+
+def test_the_encoder_alone_for_a_new_head(tmp_path):
+    values = variables("pretraining")
+    write(tmp_path, {**values, "global_step": np.array(1, "int64")})
+    network = models.Classifier(ours(), 3)
+    kernel = np.array(network.head.dense.kernel)
+
+    report = google.load_encoder(network, tmp_path)
+
+    assert set(report.loaded) == set(ENCODER)
+    assert set(report.unused) == {*MASKED_LM, *NEXT_SENTENCE}
+    assert report.fresh == ("output_weights", "output_bias") and report.optimizer == 1
+    np.testing.assert_array_equal(network.head.dense.kernel, kernel)
+    np.testing.assert_array_equal(network.encoder.pooler.kernel, values["bert/pooler/dense/kernel"])
+
+    report = google.load_encoder(models.TokenTagger(ours(), 3), tmp_path)
+    assert {"bert/pooler/dense/kernel", "bert/pooler/dense/bias"} < set(report.unused)
+    assert line(google.load_encoder, models.EncoderModel(ours(hidden_act="gelu")), tmp_path) == (
+        f"{tmp_path}/bert_config.json: hidden_act='gelu_new', but the network was built with "
+        "'gelu'; build it from this file."
+    )

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from bert_keras import models
 from bert_keras.checkpoint import google, model_garden
 from bert_keras.checkpoint.matching import CheckpointMismatch
+from bert_keras.config import BertConfig
 from bert_keras.errors import InputError
 from bert_keras.taps import Taps
 from tests.checkpoint import foreign
@@ -451,3 +453,21 @@ def test_a_checkpoint_of_something_else(tmp_path):
         f"{tmp_path}/ckpt: expected the objects of one BertEncoderV2 or BertEncoder of the Model "
         "Garden; it holds 1 tensor: step."
     )
+
+
+# --- the encoder alone --------------------------------------------------------------------------
+
+
+def test_the_encoder_alone_for_a_new_head(garden):
+    network = models.TokenTagger(BertConfig.from_google_dict(CONFIG), 3)
+    report = model_garden.load_encoder(network, garden / "pretrainer")
+    assert report.fresh == ("classifier/out_proj/kernel", "classifier/out_proj/bias")
+    assert "model/masked_lm/embedding_table" in report.loaded
+    assert "model/masked_lm/dense/kernel" in report.unused
+    assert report.optimizer > 40
+
+    network = models.EncoderModel(BertConfig.from_google_dict(CONFIG))
+    report = model_garden.load_encoder(network, garden / "pretrainer")
+    assert "model/classification_heads/0/dense/kernel" in report.loaded
+    difference, compared = largest_difference(outputs(network, "encoder"), garden / "pretrainer")
+    assert {"encoder_outputs", "pooled_output"} <= compared and difference < TOLERANCE
