@@ -86,9 +86,8 @@ def _read_header(path: pathlib.Path) -> dict[str, TensorSpec]:
 def _check_links(path: pathlib.Path, file: h5py.File) -> None:
     """Refuses links that lead elsewhere: Keras writes none."""
 
-    def visit(key: str, link: Any) -> None:
+    def visit(name: str, link: Any) -> None:
         if not isinstance(link, h5py.HardLink):
-            name = key.decode() if isinstance(key, bytes) else key
             raise InputError(
                 f"{path}: {name} is a link to another place; expected weights in the file itself. "
                 "Save the preset again with keras_hub."

@@ -19,6 +19,10 @@ PATTERNS = (
     "model.safetensors",
     "model.safetensors.index.json",
     "model-*-of-*.safetensors",
+    # A KerasHub preset.
+    "model.weights.h5",
+    "task.weights.h5",
+    "assets/tokenizer/vocabulary.txt",
 )
 
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"

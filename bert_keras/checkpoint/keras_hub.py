@@ -44,7 +44,8 @@ FIELDS = {
 OTHER_KEYS = frozenset({"dropout", "dtype", "name", "trainable"})
 
 # What the head of BertMaskedLM computes, whatever the backbone does.
-MASKED_LM_HEAD = {"masked_lm_act": "gelu", "masked_lm_layer_norm_eps": 1e-5}
+MASKED_LM_ACT = "gelu"
+MASKED_LM_EPSILON = 1e-5
 
 # The last activation of a classifier; our logits are what it is applied to.
 ACTIVATIONS = {
@@ -96,12 +97,7 @@ def load_network(
     config, labels, problem_type = _describe_head(
         config, head, values if head == TASKS.get(kind or "") else {}, num_labels, directory
     )
-    parts = {"": directory / keras_hub_files.WEIGHTS_NAME}
-    task_weights = directory / keras_hub_files.TASK_WEIGHTS_NAME
-    if task_weights.is_file():
-        parts[f"{keras_hub_map.TASK}/"] = task_weights
-    tensors = H5Files(parts)
-    optimizer = tensors.hide(lambda name: "optimizer" in name.split("/")[:2])
+    tensors, optimizer = _open(directory)
     huggingface.check_plausible(config, tensors, where)
     if labels is not None:
         options["num_labels"] = len(labels)
@@ -117,6 +113,42 @@ def load_network(
     report = dataclasses.replace(report, optimizer=optimizer)
     huggingface.log_exceptions(report, tensors)
     return huggingface.Loaded(network, head, labels, problem_type, report)
+
+
+def load_encoder(
+    network: models.EncoderModel,
+    path: str | os.PathLike[str],
+    *,
+    config_file: str | os.PathLike[str] | None = None,
+    allow_missing: Iterable[str] = (),
+) -> matching.LoadReport:
+    """Fills a network's encoder, for fine-tuning with a new head, which stays as it is.
+
+    The datasets of the preset's own head are not read, and are listed as `unused`; those of the
+    network's are listed as `fresh`, by Hugging Face's names where KerasHub has no such head.
+
+    Raises:
+        InputError, CheckpointMismatch: as `load_network`; or the preset is of another encoder.
+    """
+    directory = pathlib.Path(path)
+    config, where = read_config(directory, config_file)
+    huggingface.check_same_encoder(config, network, where)
+    tensors, optimizer = _open(directory)
+    ignored = [keras_hub_map.TASK]
+    if network.encoder.pooler is None:
+        ignored.append("layers/dense")
+    report = matching.assign(
+        keras_hub_map.encoder_slots(network),
+        tensors,
+        what=f"the encoder of {where}",
+        allow_missing=allow_missing,
+        ignore_unexpected=ignored,
+    )
+    huggingface.log_exceptions(dataclasses.replace(report, unused=()), tensors)
+    head = huggingface.head_of(network)
+    rows = weight_map.ARCHITECTURES[weight_map.HEADS[head]].rows
+    fresh = tuple(theirs for _, theirs, _ in keras_hub_map.HEADS.get(head, rows))
+    return dataclasses.replace(report, fresh=report.fresh + fresh, optimizer=optimizer)
 
 
 def save_network(
@@ -222,6 +254,16 @@ def read_config(
     return config, where
 
 
+def _open(directory: pathlib.Path) -> tuple[H5Files, int]:
+    """Returns the datasets of a preset's files, and how many are an optimizer's and not shown."""
+    parts = {"": directory / keras_hub_files.WEIGHTS_NAME}
+    task_weights = directory / keras_hub_files.TASK_WEIGHTS_NAME
+    if task_weights.is_file():
+        parts[f"{keras_hub_map.TASK}/"] = task_weights
+    tensors = H5Files(parts)
+    return tensors, tensors.hide(lambda name: "optimizer" in name.split("/")[:2])
+
+
 def _read_task(directory: pathlib.Path) -> tuple[str | None, Mapping[str, Any]]:
     """Returns the class that task.json describes and its arguments; no class without a file."""
     path = directory / TASK_NAME
@@ -248,7 +290,10 @@ def _describe_head(
 ) -> tuple[BertConfig, list[str] | None, str | None]:
     """Adds a head's numbers to the encoder's; returns its labels and kind of problem too."""
     if head == "masked_lm":
-        return dataclasses.replace(config, **MASKED_LM_HEAD), None, None
+        config = dataclasses.replace(
+            config, masked_lm_act=MASKED_LM_ACT, masked_lm_layer_norm_eps=MASKED_LM_EPSILON
+        )
+        return config, None, None
     if head != "sequence_classification":
         return config, None, None
     where = os.fspath(directory / TASK_NAME)
@@ -297,16 +342,14 @@ def _check_writable(network: models.EncoderModel, head: str, problem_type: str |
         ),
         "left_to_right": (network.encoder.left_to_right, (False,)),
     }
-    part = BACKBONE
     for name, (value, possible) in fields.items():
         _check_sayable(BACKBONE, name, value, possible)
     if head == "masked_lm":
         part = "head of BertMaskedLM"
         act = config.masked_lm_act or config.hidden_act
-        eps = config.masked_lm_layer_norm_eps or config.layer_norm_eps
-        _check_sayable(part, "masked_lm_act", act, (MASKED_LM_HEAD["masked_lm_act"],))
-        name = "masked_lm_layer_norm_eps"
-        _check_sayable(part, name, eps, (MASKED_LM_HEAD[name],))
+        epsilon = config.masked_lm_layer_norm_eps or config.layer_norm_eps
+        _check_sayable(part, "masked_lm_act", act, (MASKED_LM_ACT,))
+        _check_sayable(part, "masked_lm_layer_norm_eps", epsilon, (MASKED_LM_EPSILON,))
 
 
 def _check_sayable(part: str, name: str, value: Any, possible: tuple[Any, ...]) -> None:

@@ -32,15 +32,11 @@ _log = logging.getLogger("bert_keras")
 
 
 def is_preset(path: str | os.PathLike[str]) -> bool:
-    """Tells whether a directory is a preset: Keras's own `config.json`, or weights beside one."""
-    directory = pathlib.Path(path)
-    config = directory / CONFIG_NAME
-    if not config.is_file():
-        return (directory / WEIGHTS_NAME).is_file()
+    """Tells whether a directory holds a `config.json` as Keras writes it."""
     try:
-        values = files.read_json(config)
-    except InputError:
-        return (directory / WEIGHTS_NAME).is_file()
+        values = files.read_json(pathlib.Path(path) / CONFIG_NAME)
+    except (InputError, OSError):
+        return False
     return isinstance(values, Mapping) and "class_name" in values and "config" in values
 
 

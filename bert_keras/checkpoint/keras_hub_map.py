@@ -69,6 +69,7 @@ def encoder_slots(network: models.EncoderModel) -> dict[str, Slot]:
     encoder, config = network.encoder, network.config
     width = config.hidden_size
     heads = (config.num_attention_heads, width // config.num_attention_heads)  # N, H
+    folded: tuple[int, ...]
     slots = weight_map.row_slots(encoder.embeddings, EMBEDDINGS)
     for i, block in enumerate(encoder.blocks):
         prefix = f"layers/transformer_encoder{f'_{i}' if i else ''}/"
@@ -76,8 +77,8 @@ def encoder_slots(network: models.EncoderModel) -> dict[str, Slot]:
             folded = (width, *heads) if slot.attribute == "kernel" else heads
             slots[name] = dataclasses.replace(slot, folded=folded)
         for name, slot in weight_map.row_slots(block, MERGE, prefix).items():
-            folded = (*heads, width) if slot.attribute == "kernel" else None
-            slots[name] = dataclasses.replace(slot, folded=folded)
+            shape = (*heads, width) if slot.attribute == "kernel" else None
+            slots[name] = dataclasses.replace(slot, folded=shape)
         slots |= weight_map.row_slots(block, REST_OF_BLOCK, prefix)
     if encoder.pooler is not None:
         slots |= weight_map.row_slots(encoder, POOLER)

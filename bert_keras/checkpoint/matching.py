@@ -51,12 +51,14 @@ class LoadReport:
         fresh: named exceptions that keep their random start, since the file lacks them.
         unused: named exceptions that lie in the file and were not read.
         optimizer: how many tensors of the file are the optimizer's, and were not read.
+        places: (weight of ours, tensor of theirs, its shape in the file) of what was loaded.
     """
 
     loaded: tuple[str, ...]
     fresh: tuple[str, ...]
     unused: tuple[str, ...]
     optimizer: int = 0
+    places: tuple[tuple[str, str, tuple[int, ...]], ...] = ()
 
 
 def assign(
@@ -100,7 +102,8 @@ def assign(
     wanted = {places[name]: slot for name, slot in slots.items() if name in places}
     for name, tensor in tensors.read(wanted):
         wanted[name].assign(tensor)
-    return LoadReport(tuple(wanted), tuple(fresh), tuple(unused))
+    where = tuple((slot.name, name, slot.shape) for name, slot in wanted.items())
+    return LoadReport(tuple(wanted), tuple(fresh), tuple(unused), places=where)
 
 
 def _places(tensors: Tensors, slots: Collection[str]) -> dict[str, str]:

@@ -145,6 +145,11 @@ class Slot:
     folded: tuple[int, ...] | None = None
 
     @property
+    def name(self) -> str:
+        """Our weight's path in its network, such as "encoder/block_0/attention/query/kernel"."""
+        return self._variable.path
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """The shape in the file."""
         if self.folded is not None:
@@ -154,10 +159,14 @@ class Slot:
 
     def assign(self, tensor: np.ndarray) -> None:
         """Takes the file's tensor; under LoRA it becomes the frozen kernel."""
-        under_lora = self.attribute == "kernel" and getattr(self.owner, "lora_enabled", False)
-        variable = self.owner._kernel if under_lora else getattr(self.owner, self.attribute)
+        variable = self._variable
         value = tensor.T if self.transposed else tensor
         variable.assign(value.reshape(variable.shape))
+
+    @property
+    def _variable(self) -> Any:
+        under_lora = self.attribute == "kernel" and getattr(self.owner, "lora_enabled", False)
+        return self.owner._kernel if under_lora else getattr(self.owner, self.attribute)
 
     def tensor(self) -> np.ndarray:
         """Returns the tensor for the file; under LoRA the kernel with its update merged in."""
