@@ -31,8 +31,9 @@ MAY_IMPORT_TENSORFLOW = (
 # inside functions only.
 MAY_IMPORT_TENSORFLOW_WHEN_RUN = (
     "bert_keras/checkpoint/google.py",
-    "bert_keras/checkpoint/model_garden.py",
+    "bert_keras/checkpoint/object_graph.py",
     "bert_keras/checkpoint/tf_checkpoint.py",
+    "bert_keras/checkpoint/tf_index.py",
     "bert_keras/training.py",
     "bert_keras/training_step.py",
     "bert_keras/run_directory.py",

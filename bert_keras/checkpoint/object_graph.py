@@ -19,10 +19,10 @@ class ObjectGraph:
     def __init__(self, checkpoint: TFCheckpoint) -> None:
         from tensorflow.core.protobuf import trackable_object_graph_pb2
 
-        contents = checkpoint.entry(OBJECT_GRAPH)
+        contents = checkpoint.string(OBJECT_GRAPH)
         try:
             graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(contents)
-        except Exception as error:  # google.protobuf's DecodeError, or no bytes at all
+        except Exception as error:  # google.protobuf's DecodeError
             raise InputError(
                 f"{checkpoint.source}: its object graph is damaged ({error}). Copy or download it "
                 "again."

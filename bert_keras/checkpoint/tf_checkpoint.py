@@ -1,24 +1,28 @@
 """TensorFlow's checkpoint files: which one a path means, and its tensors.
 
 A checkpoint is a prefix, such as `bert_model.ckpt`, with `.index` (names, shapes, places) and
-`.data-00000-of-00001` beside it. TensorFlow's own reader checks the checksums of both; what it
-raises becomes one line. TensorFlow is imported when a checkpoint is opened, and not before.
+`.data-00000-of-00001` beside it. `tf_index` compares the two, then TensorFlow's own reader checks
+the checksums of both; what it raises becomes one line. TensorFlow is imported when a checkpoint is
+opened, and not before.
 """
 
-import glob
-import math
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
 from bert_keras.checkpoint.tensor_files import Tensors, TensorSpec
+from bert_keras.checkpoint.tf_index import (
+    AGAIN,
+    INDEX_SUFFIX,
+    MAX_INDEX_BYTES,
+    read_index,
+    read_string,
+)
 from bert_keras.errors import InputError
 
-INDEX_SUFFIX = ".index"
 STATE_NAME = "checkpoint"
 
 # The end of an object-based checkpoint's key of a variable; what stands before it is its name here.
@@ -29,12 +33,8 @@ OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 READABLE = ("float32", "float16", "bfloat16", "float64")
 
-# BERT-large's index with the optimizer's slots is 60 kB.
-MAX_INDEX_BYTES = 50_000_000
-
 _SHARD = re.compile(r"\.data-\d{5}-of-\d{5}$")
 _NEWEST = re.compile(r'^\s*model_checkpoint_path:\s*"([^"]*)"\s*$', re.MULTILINE)
-_AGAIN = "Copy or download it again."
 
 
 class TFCheckpoint(Tensors):
@@ -55,25 +55,18 @@ class TFCheckpoint(Tensors):
                 f"{prefix} is a TensorFlow checkpoint and needs TensorFlow to be read: "
                 "pip install tensorflow."
             ) from None
-        index = pathlib.Path(f"{prefix}{INDEX_SUFFIX}")
-        if index.stat().st_size > MAX_INDEX_BYTES:
-            raise InputError(
-                f"{index}: {index.stat().st_size} bytes, more than the {MAX_INDEX_BYTES} allowed; "
-                "this is not the index of a BERT."
-            )
+        entries = read_index(prefix)
+        self._keys = {key.removesuffix(VALUE_SUFFIX): key for key in sorted(entries)}
+        self._entries = entries
         try:
             self._reader = tf.train.load_checkpoint(os.fspath(prefix))
-            shapes = self._reader.get_variable_to_shape_map()
-            types = self._reader.get_variable_to_dtype_map()
         except Exception as error:  # OpError, but IndexError and others too
-            raise _damaged(index, error) from None
-        self._keys = {key.removesuffix(VALUE_SUFFIX): key for key in sorted(shapes)}
+            raise _damaged(pathlib.Path(f"{prefix}{INDEX_SUFFIX}"), error) from None
         specs = {
-            name: TensorSpec(prefix, tuple(shapes[key]), types[key].name)
+            name: TensorSpec(prefix, entries[key].shape, entries[key].dtype)
             for name, key in self._keys.items()
         }
         super().__init__(prefix, specs)
-        _check_data(prefix, sum(map(_bytes, types.values(), map(shapes.get, types))))
 
     def hide(self, is_hidden: Callable[[str], bool]) -> int:
         """Takes names out of sight, e.g. the optimizer's; returns how many."""
@@ -90,18 +83,18 @@ class TFCheckpoint(Tensors):
                     f"{self.source}: {name} is of type {self[name].dtype}; weights are read from "
                     f"{', '.join(READABLE)}."
                 )
-            yield name, self.entry(name)
+            try:
+                yield name, self._reader.get_tensor(self._keys[name])
+            except Exception as error:
+                raise _damaged(self.source, error, name) from None
 
-    def entry(self, name: str) -> Any:
-        """Returns one entry of any type, hidden ones too.
+    def string(self, key: str) -> bytes:
+        """Returns an entry that is a string, a hidden one too.
 
         Raises:
-            InputError: the data file is missing, truncated or changed.
+            InputError: it is not one.
         """
-        try:
-            return self._reader.get_tensor(self._keys.get(name, name))
-        except Exception as error:
-            raise _damaged(self.source, error, name) from None
+        return read_string(self.source, key, self._entries[key])
 
 
 def find_prefix(path: str | os.PathLike[str]) -> pathlib.Path | None:
@@ -128,7 +121,7 @@ def find_prefix(path: str | os.PathLike[str]) -> pathlib.Path | None:
     if newest is not None and not held:
         raise InputError(
             f"{directory / STATE_NAME}: names {newest}, but {newest}{INDEX_SUFFIX} is not beside "
-            f"it. {_AGAIN}"
+            f"it. {AGAIN}"
         )
     if len(held) > 1:
         raise InputError(
@@ -192,35 +185,7 @@ def _newest(state: pathlib.Path) -> str | None:
     return re.split(r"[/\\]", found[1])[-1] or None if found else None
 
 
-def _bytes(dtype: Any, shape: Sequence[int] | None) -> int:
-    """How long a tensor is at least: a string's characters are not known before it is read."""
-    return math.prod(shape or ()) * max(dtype.size or 1, 1)
-
-
-def _check_data(prefix: pathlib.Path, needed: int) -> None:
-    """Compares the data files with the index, before memory is taken for what it describes."""
-    shards = [
-        path
-        for path in prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*")
-        if _SHARD.search(path.name)
-    ]
-    if not shards:
-        raise InputError(
-            f"{prefix}: its file {prefix.name}.data-00000-of-00001 is not there. {_AGAIN}"
-        )
-    held = sum(path.stat().st_size for path in shards)
-    if held < needed:
-        raise InputError(
-            f"{prefix}: its index describes {needed:,} bytes, but the data beside it has {held:,}; "
-            f"the data file is truncated. {_AGAIN}"
-        )
-
-
 def _damaged(path: pathlib.Path, error: Exception, name: str | None = None) -> InputError:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, IndexError):
-        reason = "its data file ends before it: truncated"
-    elif "No such file" in reason:
-        reason = f"{os.path.basename(reason.split(';')[0])} is not there"
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
     what = f"{name} cannot be read" if name else "damaged index of a TensorFlow checkpoint"
-    return InputError(f"{path}: {what} ({reason[:200]}). {_AGAIN}")
+    return InputError(f"{path}: {what} ({reason}). {AGAIN}")
