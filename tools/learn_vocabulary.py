@@ -11,6 +11,7 @@ it covers the text: vocab_coverage.json.
 
 from __future__ import annotations
 
+import os
 import pathlib
 from typing import Any
 
@@ -151,6 +152,9 @@ def place(output_file: str | None, output_dir: str | None) -> pathlib.Path:
         raise InputError(f"{path} exists already; remove it or choose another place.")
     if output_file and not path.parent.is_dir():
         raise InputError(f"--output_file: there is no directory {path.parent}; make it first.")
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{folder} is not writable; choose another place for {path.name}.")
     return path
 
 

@@ -19,6 +19,7 @@ from bert_keras.text.words import WordSplitter
 
 # A piece of the graph tokenizer has at most 256 bytes: ## and 50 characters of at most four.
 _LONGEST_TRAINING_WORD = 50
+_MOST_WORDS = 1_000_000  # the trainer takes about 1.4 kB a word
 _MARGIN = 1.2
 _MOST_FED = 1 << 30  # the trainer counts pairs in 32 bits
 _WORDS_IN_A_LINE = 1000
@@ -42,7 +43,8 @@ def learn(
 
     Args:
         counts: occurrences of words in the tokenizer's normal form
-            (`bert_keras.text.word_counts.count_words`).
+            (`bert_keras.text.word_counts.count_words`). The million most frequent ones are
+            learned from, which takes about 1.5 GB; the others would become no piece.
         vocab_size: entries, exactly; fewer where no further piece occurs `min_frequency` times.
         lower_case: as the tokenizer's; tells which characters are words alone.
         num_unused: `[unusedN]` entries, for words that are added later; None: 994 as in BERT's
@@ -77,9 +79,10 @@ def learn(
     allowed = set(characters)
     words = {
         word: count
-        for word, count in sorted(counts.items())
+        for word, count in counts.items()
         if len(word) <= _LONGEST_TRAINING_WORD and allowed.issuperset(word)
     }
+    words = dict(sorted(words.items(), key=lambda item: (-item[1], item[0]))[:_MOST_WORDS])
     kept = _most_used(words, [*characters, *suffixes], wanted, min_frequency)
     # The uses of what is left, now that some pieces are gone, give the order.
     uses = _uses(words, {*characters, *suffixes, *kept})

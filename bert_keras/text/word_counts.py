@@ -75,7 +75,7 @@ def find_files(patterns: Sequence[str], flag: str = "--input_file") -> list[path
         InputError: a name or a pattern without any file, a folder.
     """
     found: set[str] = set()
-    for pattern in patterns:
+    for pattern in filter(None, patterns):  # a comma at the end is no file
         names = [pattern] if pathlib.Path(pattern).exists() else glob.glob(pattern, recursive=True)
         names = [n for n in names if n == pattern or pathlib.Path(n).is_file()]
         if not names:

@@ -135,6 +135,14 @@ def test_counts_beyond_the_trainers_32_bits_are_scaled(monkeypatch):
     assert vocabulary_learning.learn({w: 1000 * c for w, c in counts.items()}, 150) == small
 
 
+def test_the_most_frequent_words_are_learned_from(monkeypatch):
+    """At a tie the first by its characters; every character stays in the alphabet."""
+    monkeypatch.setattr(vocabulary_learning, "_MOST_WORDS", 2)
+    found = vocabulary_learning.learn({"xy": 2, "cd": 3, "ab": 3, "ef": 3}, 100)
+    assert [t for t in found.tokens[5:] if len(t.removeprefix("##")) == 2] == ["ab", "cd"]
+    assert {"x", "##f"} <= set(found.tokens)
+
+
 @pytest.mark.parametrize("lower_case", [True, False])
 def test_every_tokenizer_opens_it_and_gives_the_same_ids(tmp_path, lower_case):
     transformers = pytest.importorskip("transformers")

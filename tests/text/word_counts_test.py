@@ -76,7 +76,7 @@ def test_files_by_pattern_each_once_in_order(tmp_path):
     for path in paths:
         path.write_text("x")
     found = word_counts.find_files(
-        [f"{tmp_path}/?.txt", str(paths[0]), str(paths[3]), f"{tmp_path}/**/c.*"]
+        [f"{tmp_path}/?.txt", "", str(paths[0]), str(paths[3]), f"{tmp_path}/**/c.*"]
     )
     assert found == [paths[3], *paths[:3]]
 
