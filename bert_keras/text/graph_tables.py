@@ -117,7 +117,7 @@ def plain_pattern(table: UnicodeTable, lower_case: bool) -> str:
     return f"{regex_class(plain.union(range(0x20, 0x7F)))}*"
 
 
-def unsettled_alone(table: UnicodeTable) -> set[int]:
+def unsettled_alone(table: UnicodeTable) -> frozenset[int]:
     """Punctuation that is none in some versions, and would have to be parted from its word."""
     unsettled = frozenset().union(*table.unsettled)
     return (table.alone & unsettled).difference(table.lower, table.decomposition)

@@ -272,8 +272,15 @@ def _kept_tokens(
 
 
 def _wordpiece(tokenizer: Tokenizer, max_bytes: int, single_words: bool) -> Any:
+    table = unicode_table.load()
+    unmatched = {chr(code) for code in table.control | table.spaces}
+    # Pieces that no word has: the builder fails on some, and would find others across words.
+    pieces = [
+        piece if unmatched.isdisjoint(piece) else f"\x01{index}"
+        for index, piece in enumerate(tokenizer.vocabulary)
+    ]
     model = builder.build_fast_wordpiece_model(
-        list(tokenizer.vocabulary), max_bytes, SUFFIX, "[UNK]", single_words, False
+        pieces, max_bytes, SUFFIX, "[UNK]", single_words, False
     )
     buffer = tf.constant(np.frombuffer(bytes(model), np.uint8))
     return tensorflow_text.FastWordpieceTokenizer(model_buffer=buffer, token_out_type=tf.int32)

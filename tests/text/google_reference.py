@@ -67,6 +67,64 @@ def tokenize(text, vocabulary, lower_case):
     return [p for word in words(text, lower_case) for p in wordpieces(word, vocabulary)]
 
 
+def tokens_with_offsets(text, vocabulary, lower_case):
+    """(WordPiece, start, end) of each token: `tokenize`, knowing where each character is from.
+
+    The original knows no offsets. By the rules of docs/tokenization.md a token reaches from its
+    first character to the end of its last one, and of the accents dropped right after that one.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "replace")
+    chars, sources = [], []
+    for index, char in enumerate(text):
+        cleaned = clean(char)
+        chars.extend(cleaned)
+        sources.extend([index] * len(cleaned))
+    chars.append(" ")
+    found, token = [], []
+    for place, char in enumerate(chars):
+        if char.split():
+            token.append(place)
+        elif token:
+            string = "".join(chars[i] for i in token)
+            origin = [sources[i] for i in token]
+            found.extend(_token(string, origin, text, vocabulary, lower_case))
+            token = []
+    return found
+
+
+def _token(string, origin, text, vocabulary, lower_case):
+    """The same for one stretch without white space, and where its characters are from."""
+    if lower_case:
+        per_char = [unicodedata.normalize("NFD", char.lower()) for char in string]
+        origin = [o for o, cs in zip(origin, per_char) for c in cs if not is_accent(c)]
+        decomposed = unicodedata.normalize("NFD", string.lower())
+        string = "".join(c for c in decomposed if not is_accent(c))
+        assert len(string) == len(origin)
+    spans, place = [], 0
+    for place, char in enumerate(string):
+        if is_punctuation(char) or not spans or is_punctuation(string[place - 1]):
+            spans.append([place, place])
+        spans[-1][1] = place + 1
+    for first, last in spans:
+        pieces = wordpieces(string[first:last], vocabulary)
+        for piece in pieces:
+            end = last if piece == "[UNK]" else first + len(piece.removeprefix("##"))
+            stop = origin[end - 1] + 1
+            while lower_case and stop < len(text) and only_accents(text[stop]):
+                stop += 1
+            yield piece, origin[first], stop
+            first = end
+
+
+def is_accent(char):
+    return unicodedata.category(char) == "Mn"
+
+
+def only_accents(char):
+    return all(is_accent(c) for c in unicodedata.normalize("NFD", char.lower()))
+
+
 def truncate_pair(tokens_a, tokens_b, budget):
     """Pops from the longer list, from the second at a tie, until both fit."""
     while len(tokens_a) + len(tokens_b) > budget:

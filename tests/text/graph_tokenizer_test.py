@@ -1,3 +1,4 @@
+import itertools
 import random
 import shutil
 
@@ -5,60 +6,26 @@ import numpy as np
 import pytest
 
 from bert_keras.errors import InputError
-from bert_keras.text import unicode_table
 from bert_keras.text.tokenizer import Tokenizer
 from bert_keras.text.vocabulary import SPECIAL_TOKENS, Vocabulary
-from tests.text.random_text import broken_bytes, random_text
+from tests.text.random_text import random_text
 
 tf = pytest.importorskip("tensorflow")
 graph_tokenizer = pytest.importorskip("bert_keras.text.graph_tokenizer")
+proof = pytest.importorskip("tests.text.proof")
 
 PIECES = "the ##s a ##b x ##x , . [ ] mask cafe 中 ο σ ##ο ##ς ##σ ᄀ ##ᅡ ##ᆨ ##ᅡᆨ".split()
 STRINGS = tf.TensorSpec([None], tf.string)
 
 
-class Compiled:
-    """A plain tokenizer and its graph, traced once."""
-
-    def __init__(self, tokenizer):
-        graph = graph_tokenizer.GraphTokenizer(tokenizer)
-        self.plain, self.graph = tokenizer, graph
-        self.ids = tf.function(graph.tokenize, input_signature=[STRINGS], autograph=False)
-        self.offsets = tf.function(
-            graph.tokenize_with_offsets, input_signature=[STRINGS], autograph=False
-        )
-
-    def check(self, texts, batch=2048):
-        """Both graphs on all texts against the plain form: ids, starts, ends, rows."""
-        for start in range(0, len(texts), batch):
-            part = texts[start : start + batch]
-            tokens = [self.plain.tokenize(text) for text in part]
-            lengths = [len(row) for row in tokens]
-            ids, starts, ends = (
-                np.array([token[field] for row in tokens for token in row], np.int32)
-                for field in (0, 2, 3)
-            )
-            strings = tf.constant(part, tf.string)
-            exact, found_starts, found_ends = self.offsets(strings)
-            for found in (self.ids(strings), exact):
-                same = np.array_equal(found.row_lengths(), lengths)
-                if not same or not np.array_equal(found.flat_values, ids):
-                    rows = zip(part, found.to_list(), tokens)
-                    wrong = [text for text, row, want in rows if row != [t.id for t in want]]
-                    pytest.fail(f"{len(wrong)} texts differ, the first: {wrong[0]!r}")
-            np.testing.assert_array_equal(found_starts.flat_values, starts)
-            np.testing.assert_array_equal(found_ends.flat_values, ends)
-
-
 @pytest.fixture(scope="module", params=[True, False], ids=["uncased", "cased"])
 def small(request):
-    return Compiled(Tokenizer(Vocabulary([*SPECIAL_TOKENS, *PIECES]), request.param))
+    return proof.Compiled(Tokenizer(Vocabulary([*SPECIAL_TOKENS, *PIECES]), request.param))
 
 
 @pytest.fixture(scope="module", params=["uncased", "cased"])
 def real(request, shared_data):
-    vocabulary = Vocabulary.load(shared_data / "vocab" / f"bert-base-{request.param}-vocab.txt")
-    return Compiled(Tokenizer(vocabulary, request.param == "uncased"))
+    return proof.official(shared_data, request.param)
 
 
 def test_equal_on_what_is_known_to_be_hard(small):
@@ -107,21 +74,6 @@ def test_bytes_that_are_not_utf8(small):
             b"\x80" * 300 + b"a",
         ]
     )
-
-
-@pytest.mark.parametrize("share", range(4))
-def test_equal_on_random_strings(real, share):
-    source = random.Random(f"random strings {share}")
-    texts = [random_text(source).encode("utf-8") for _ in range(25_000)]
-    real.check(texts + [broken_bytes(source) for _ in range(1_500)])
-
-
-def test_equal_on_real_text(real, shared_data):
-    lines = (shared_data / "corpus/wikipedia_paragraphs.txt").read_text("utf-8").split("\n")[::12]
-    lines += (shared_data / "corpus/gutenberg/Frankenstein_84.txt").read_text("utf-8").split("\n")
-    for name in ("SST-2/dev.tsv", "CoLA/train.tsv", "STS-B/dev.tsv"):
-        lines += (shared_data / "glue" / name).read_text("utf-8").split("\n")
-    real.check(lines)
 
 
 def test_packs_pairs_as_the_plain_form(real):
@@ -186,14 +138,6 @@ def test_every_way_is_taken(real):
         assert not tf.strings.regex_full_match(tf.constant(odd), way).numpy().any()
 
 
-def test_every_character_the_vocabulary_could_meet_alone(small):
-    """All of the planes in use, in two places each; the rest of Unicode is one kind."""
-    table = unicode_table.load()
-    odd = {*table.control, *table.spaces, *table.alone, *table.accents, *table.lower}
-    codes = sorted({*odd, *table.decomposition, *range(0x3000)} - set(range(0xD800, 0xE000)))
-    small.check([f"{chr(code)} a{chr(code)}\u03a3" for code in codes])
-
-
 def test_saved_moved_and_loaded_without_assets(small, tmp_path):
     class Served(tf.Module):
         def __init__(self):
@@ -233,3 +177,17 @@ def test_refuses_pieces_that_the_graph_cannot_hold():
     vocabulary = Vocabulary([*SPECIAL_TOKENS, "é" * 129])
     with pytest.raises(InputError, match="vocab.txt, line 6: longer than 256 bytes"):
         graph_tokenizer.GraphTokenizer(Tokenizer(vocabulary))
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["a b", "##b a", "a\u3000b", "\0", "a\0b", "##\0", "\x11", "a\u00adb", "\ufffd", "##"]
+    + ["don't", "a,", "##,", "##,b", "a中", "##中", ",,", "###", "A", "é", "##\u0301", "##a##b"],
+)
+@pytest.mark.parametrize("lower_case", [True, False], ids=["uncased", "cased"])
+def test_pieces_that_no_word_can_have_are_never_found(piece, lower_case):
+    pieces = dict.fromkeys([*SPECIAL_TOKENS, *"a b ##a ##b , ' # 中 don t".split(), piece])
+    parts = ["a", "b", ",", " ", "中", "#", "é", "\0", "don't", "\u3000"]
+    texts = ["".join(text) for n in (1, 2, 3) for text in itertools.product(parts, repeat=n)]
+    tokenizer = Tokenizer(Vocabulary(pieces), lower_case)
+    proof.Compiled(tokenizer).check(texts, reference=True)
