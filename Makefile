@@ -11,6 +11,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(VENV)/bin/pip install --quiet --quiet --disable-pip-version-check
 ENV := $(VENV)/.complete
+CORPUS := ../shared/data/corpus/wikipedia_paragraphs.txt
+VOCAB := ../shared/data/vocab
 SST2 := ../shared/data/glue/SST-2/train.tsv
 
 .DELETE_ON_ERROR:
@@ -45,6 +47,8 @@ format: env
 
 bench: env
 	@$(RUN) -m benchmarks.encoder_inference $(BENCH_FLAGS)
+	@test ! -e $(CORPUS) || $(RUN) -m benchmarks.tokenization --text_file=$(CORPUS) \
+	  --vocab_file=$(VOCAB)/bert-base-uncased-vocab.txt --cased_vocab_file=$(VOCAB)/bert-base-cased-vocab.txt
 	@$(RUN) -m benchmarks.training_step $(if $(wildcard $(SST2)),--train_file=$(SST2)) $(BENCH_FLAGS)
 
 soak: env
