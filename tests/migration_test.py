@@ -237,6 +237,7 @@ def preset(folder, what):
     """A preset of KerasHub's own saving, with random weights."""
     from keras_hub.models import (
         BertBackbone,
+        BertMaskedLM,
         BertTextClassifier,
         BertTextClassifierPreprocessor,
         BertTokenizer,
@@ -254,8 +255,12 @@ def preset(folder, what):
     preprocessor = BertTextClassifierPreprocessor(tokenizer, sequence_length=16)
     model = BertTextClassifier(backbone, num_classes=3, preprocessor=preprocessor)
     foreign.randomise(model)
-    if what == "sequence_classification":
-        model.save_to_preset(str(folder))
+    masked_lm = foreign.randomise(BertMaskedLM(backbone), seed=8)
+    tasks = {"sequence_classification": model, "masked_lm": masked_lm}
+    if what in tasks:
+        tasks[what].save_to_preset(str(folder))
+        if what == "masked_lm":
+            tokenizer.save_to_preset(str(folder))
     else:
         backbone.save_to_preset(str(folder))
         tokenizer.save_to_preset(str(folder))
