@@ -58,8 +58,7 @@ def load_network(
     """
     prefix = tf_checkpoint.required_prefix(path)
     config, where = read_config(prefix, config_file)
-    tensors = tf_checkpoint.TFCheckpoint(prefix)
-    optimizer = tensors.hide(google_map.is_optimizers)
+    tensors, optimizer = _open(prefix)
     huggingface.check_plausible(config, tensors, where)
     head = head or google_map.head_of(tensors)
     if num_labels is None and "output_weights" in tensors:
@@ -103,8 +102,7 @@ def load_encoder(
     prefix = tf_checkpoint.required_prefix(path)
     config, where = read_config(prefix, config_file)
     huggingface.check_same_encoder(config, network, where)
-    tensors = tf_checkpoint.TFCheckpoint(prefix)
-    optimizer = tensors.hide(google_map.is_optimizers)
+    tensors, optimizer = _open(prefix)
     pooler = google_map.pooler_slots(network.encoder)
     report = matching.assign(
         google_map.encoder_slots(network.encoder) | pooler,
@@ -214,6 +212,17 @@ def new_network(
         if kind.network == "Classifier":
             problem_type = label_files.read_problem_type({}, len(labels), head)
     return huggingface.NETWORKS[kind.network](config, **options), labels, problem_type
+
+
+def _open(prefix: pathlib.Path) -> tuple[tf_checkpoint.TFCheckpoint, int]:
+    """Returns a checkpoint's weights, and how many variables are the optimizer's."""
+    tensors = tf_checkpoint.TFCheckpoint(prefix)
+    if tensors.has_objects:
+        raise InputError(
+            f"{prefix}: holds objects and not variables by name, so it is none of google-research/"
+            "bert's checkpoints; read it as one of the Model Garden."
+        )
+    return tensors, tensors.hide(google_map.is_optimizers)
 
 
 def _check_writable(network: models.EncoderModel, head: str) -> None:

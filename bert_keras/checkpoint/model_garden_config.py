@@ -107,16 +107,15 @@ def _config(encoder: Mapping[str, Any], model: Mapping[str, Any], where: str) ->
             )
         if key not in KEYS and key not in ONE_VALUE and key not in WITHOUT_EFFECT:
             raise InputError(f"{where}: unknown key {key!r} of the encoder.")
-    activation = encoder.get("hidden_activation", "gelu")
-    masked_lm = model.get("mlm_activation", activation)
-    if masked_lm != activation:
-        raise InputError(
-            f"{where}: mlm_activation={masked_lm!r} beside hidden_activation={activation!r}; the "
-            "masked-LM head is computed with the encoder's alone."
-        )
     for head in model.get("cls_heads") or []:
         name = head.get("activation", "tanh") if isinstance(head, Mapping) else head
         if name != "tanh":
             raise InputError(f"{where}: a classification head's activation={name!r}; only 'tanh'.")
     values = {KEYS[key]: value for key, value in encoder.items() if key in KEYS}
+    activation = encoder.get("hidden_activation", "gelu")
+    masked_lm = model.get("mlm_activation", activation)
+    if masked_lm is None:
+        raise InputError(f"{where}: mlm_activation=None, a head without one, is not computed.")
+    if masked_lm != activation:
+        values["masked_lm_act"] = "gelu_new" if masked_lm == "gelu" else masked_lm
     return BertConfig.from_google_dict(values, where)

@@ -1,6 +1,6 @@
 """The tree of objects in a TensorFlow checkpoint: who owns which variable, under which names."""
 
-from bert_keras.checkpoint.tf_checkpoint import OBJECT_GRAPH, VALUE_SUFFIX, TFCheckpoint
+from bert_keras.checkpoint.tf_checkpoint import VALUE_SUFFIX, TFCheckpoint
 from bert_keras.errors import InputError
 
 
@@ -19,7 +19,7 @@ class ObjectGraph:
     def __init__(self, checkpoint: TFCheckpoint) -> None:
         from tensorflow.core.protobuf import trackable_object_graph_pb2
 
-        contents = checkpoint.string(OBJECT_GRAPH)
+        contents = checkpoint.object_graph()
         try:
             graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(contents)
         except Exception as error:  # google.protobuf's DecodeError

@@ -84,17 +84,28 @@ class TFCheckpoint(Tensors):
                     f"{', '.join(READABLE)}."
                 )
             try:
-                yield name, self._reader.get_tensor(self._keys[name])
+                tensor = self._reader.get_tensor(self._keys[name])
             except Exception as error:
                 raise _damaged(self.source, error, name) from None
+            yield name, tensor
 
-    def string(self, key: str) -> bytes:
-        """Returns an entry that is a string, a hidden one too.
+    @property
+    def has_objects(self) -> bool:
+        """Whether it is a checkpoint of objects, and not one of names alone."""
+        return OBJECT_GRAPH in self._entries
+
+    def object_graph(self) -> bytes:
+        """Returns the entry that says which object owns what, as it lies in the file.
 
         Raises:
-            InputError: it is not one.
+            InputError: there is none, or it is no string.
         """
-        return read_string(self.source, key, self._entries[key])
+        if not self.has_objects:
+            raise InputError(
+                f"{self.source}: holds variables by name and no objects, so it is none of the "
+                "Model Garden's checkpoints; read it as one of google-research/bert."
+            )
+        return read_string(self.source, OBJECT_GRAPH, self._entries[OBJECT_GRAPH])
 
 
 def find_prefix(path: str | os.PathLike[str]) -> pathlib.Path | None:

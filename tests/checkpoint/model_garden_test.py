@@ -31,6 +31,34 @@ CONFIG = {
     "hidden_act": "gelu",
 }
 
+# What a run of the Model Garden's trainer leaves beside its checkpoints.
+YAML = """
+task:
+  model:
+    cls_heads:
+    - {activation: tanh, cls_token_idx: 0, inner_dim: 33, name: next_sentence, num_classes: 2}
+    encoder:
+      type: bert
+      bert:
+        attention_dropout_rate: 0.1
+        dropout_rate: 0.1
+        embedding_size: null
+        hidden_activation: gelu
+        hidden_size: 33
+        initializer_range: 0.02
+        intermediate_size: 47
+        max_position_embeddings: 61
+        norm_first: false
+        num_attention_heads: 3
+        num_layers: 2
+        output_range: null
+        return_all_encoder_outputs: false
+        type_vocab_size: 2
+        vocab_size: 101
+    mlm_activation: gelu
+runtime: {}
+"""
+
 # The Model Garden runs on Keras 2 (tf_keras): in a process of its own, which makes every model,
 # gives each weight a value, and leaves a checkpoint and the outputs in a folder for each.
 MODEL_GARDEN = """
@@ -128,6 +156,8 @@ made = pretrainer([classifier])
 save("items", made, pretraining(made, classifier), **made.checkpoint_items)
 made = pretrainer([])
 save("masked_lm", made, pretraining(made), model=made)
+made = pretrainer([], activation=tf.nn.relu)
+save("two_activations", made, pretraining(made), model=made)
 made = pretrainer([], kind=networks.BertEncoder)
 save("first_masked_lm", made, pretraining(made), model=made)
 for name, pooled in (("classifier", True), ("classifier_with_pooler", False)):
@@ -157,6 +187,10 @@ def garden(tmp_path_factory):
             (directory / "bert_config.json").write_text(json.dumps(CONFIG))
     values = {**CONFIG, "model_type": "bert", "hidden_act": "gelu"}
     (folder / "erf" / "bert_config.json").write_text(json.dumps(values))
+    (folder / "two_activations" / "bert_config.json").unlink()
+    (folder / "two_activations" / "params.yaml").write_text(
+        YAML.replace("hidden_activation: gelu", "hidden_activation: relu")
+    )
     values = {**CONFIG, "embedding_size": 17}
     (folder / "factorised" / "bert_config.json").write_text(json.dumps(values))
     return folder
@@ -210,6 +244,7 @@ CASES = {
     "items": ("masked_lm", {"encoder_outputs", "mlm_logits"}),
     "masked_lm": ("masked_lm", {"encoder_outputs", "mlm_logits"}),
     "first_masked_lm": ("masked_lm", {"encoder_outputs", "mlm_logits"}),
+    "two_activations": ("masked_lm", {"encoder_outputs", "mlm_logits"}),
     "classifier": ("sequence_classification", {"logits"}),
     "classifier_with_pooler": ("sequence_classification", {"logits"}),
 }
@@ -276,33 +311,6 @@ def test_lora_and_unpadding_on_folded_kernels(garden):
 
 # --- configs ------------------------------------------------------------------------------------
 
-YAML = """
-task:
-  model:
-    cls_heads:
-    - {activation: tanh, cls_token_idx: 0, inner_dim: 33, name: next_sentence, num_classes: 2}
-    encoder:
-      type: bert
-      bert:
-        attention_dropout_rate: 0.1
-        dropout_rate: 0.1
-        embedding_size: null
-        hidden_activation: gelu
-        hidden_size: 33
-        initializer_range: 0.02
-        intermediate_size: 47
-        max_position_embeddings: 61
-        norm_first: false
-        num_attention_heads: 3
-        num_layers: 2
-        output_range: null
-        return_all_encoder_outputs: false
-        type_vocab_size: 2
-        vocab_size: 101
-    mlm_activation: gelu
-runtime: {}
-"""
-
 
 def test_the_params_of_a_run_are_a_config(copy):
     directory = copy("pretrainer")
@@ -317,7 +325,9 @@ def test_the_params_of_a_run_are_a_config(copy):
     ("old", "new", "said"),
     [
         ("norm_first: false", "norm_first: true", "norm_first=True changes what the encoder"),
-        ("mlm_activation: gelu", "mlm_activation: relu", "mlm_activation='relu' beside hidden_act"),
+        ("mlm_activation: gelu", "mlm_activation: null", "mlm_activation=None, a head without"),
+        ("mlm_activation: gelu", "mlm_activation: swish", "`masked_lm_act` must be one of"),
+        ("hidden_activation: gelu", "hidden_activation: swish", "`hidden_act` must be one of"),
         ("activation: tanh", "activation: relu", "a classification head's activation='relu'"),
         ("      type: bert\n      bert:", "      type: albert\n      albert:", "is 'albert'; exp"),
         ("num_layers", "num_layer", "unknown key 'num_layer'"),
@@ -444,6 +454,13 @@ def test_damaged_files(copy):
     index.write_bytes(index.read_bytes()[:300])
     call = model_garden if model_garden.is_checkpoint(directory) else google
     assert "damaged index of a TensorFlow checkpoint" in line(call.load_network, directory)
+
+
+def test_a_checkpoint_of_the_other_kind(garden, tmp_path):
+    assert "read it as one of the Model Garden." in line(google.load_network, garden / "encoder")
+    google.save_network(models.EncoderModel(BertConfig.from_google_dict(CONFIG)), tmp_path)
+    assert not model_garden.is_checkpoint(tmp_path)
+    assert "read it as one of google-research/bert." in line(model_garden.load_network, tmp_path)
 
 
 def test_a_checkpoint_of_something_else(tmp_path):
