@@ -120,6 +120,15 @@ def test_tensorflow_stays_in_its_rooms(path):
 
 
 @pytest.mark.parametrize("path", parameters())
+def test_other_implementations_are_imported_when_asked_for(path):
+    others = {"keras_hub", "transformers", "torch", "official", "tf_keras"}
+    for node in tree_of(path).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for module, _ in imports(ast.Module([node], [])):
+                assert module.split(".")[0] not in others, f"{name_of(path)}:{node.lineno}"
+
+
+@pytest.mark.parametrize("path", parameters())
 def test_flags_live_in_tools_alone(path):
     if name_of(path).startswith("tools/"):
         return

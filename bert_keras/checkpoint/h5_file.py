@@ -66,45 +66,32 @@ class H5Files(Tensors):
 def _read_header(path: pathlib.Path) -> dict[str, TensorSpec]:
     specs: dict[str, TensorSpec] = {}
 
-    def visit(key: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            _check_inside(path, key, item)
-            dtype = "bfloat16" if _is_bfloat16(item) else item.dtype.name
-            specs[key] = TensorSpec(path, tuple(item.shape or ()), dtype)
+    # h5py wants no exception out of its visitors; what they return ends the visit.
+    def strange_link(key: str, link: Any) -> str | None:
+        return None if isinstance(link, h5py.HardLink) else f"{key} is a link to another place"
+
+    def strange_dataset(key: str, item: Any) -> str | None:
+        if not isinstance(item, h5py.Dataset):
+            return None
+        if item.external or item.is_virtual:
+            return f"{key} lies in another file"
+        if item.id.get_storage_size() != math.prod(item.shape or ()) * item.dtype.itemsize:
+            return f"{key} is compressed or not whole"
+        dtype = "bfloat16" if _is_bfloat16(item) else item.dtype.name
+        specs[key] = TensorSpec(path, tuple(item.shape or ()), dtype)
+        return None
 
     with _opened(path) as file:
         try:
-            _check_links(path, file)
-            file.visititems(visit)
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
+            strange = file.visititems_links(strange_link) or file.visititems(strange_dataset)
+        except (OSError, RuntimeError, KeyError, ValueError, SystemError) as error:
             raise _damaged(path, error) from None
-    return specs
-
-
-def _check_links(path: pathlib.Path, file: h5py.File) -> None:
-    """Refuses links that lead elsewhere: Keras writes none."""
-
-    def visit(name: str, link: Any) -> None:
-        if not isinstance(link, h5py.HardLink):
-            raise InputError(
-                f"{path}: {name} is a link to another place; expected weights in the file itself. "
-                "Save the preset again with keras_hub."
-            )
-
-    file.visititems_links(visit)
-
-
-def _check_inside(path: pathlib.Path, key: str, dataset: h5py.Dataset) -> None:
-    size = math.prod(dataset.shape or ()) * dataset.dtype.itemsize
-    outside = dataset.external or dataset.is_virtual
-    if outside or dataset.id.get_storage_size() != size:
-        how = "lies in another file" if outside else "is compressed or not whole"
+    if strange:
         raise InputError(
-            f"{path}: {key} {how}; expected plain datasets as Keras writes them. Save the preset "
+            f"{path}: {strange}; expected plain datasets as Keras writes them. Save the preset "
             "again with keras_hub."
         )
+    return specs
 
 
 def _is_bfloat16(dataset: h5py.Dataset) -> bool:

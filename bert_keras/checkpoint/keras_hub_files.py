@@ -171,7 +171,7 @@ def write_preset(
         if not task:
             kinds = (hub.BertMaskedLM, hub.BertMaskedLMPreprocessor)
         preprocessor = theirs and kinds[1](theirs, sequence_length=sequence_length)
-        whole = kinds[0](made, preprocessor=preprocessor, compile=False, **task)
+        whole = kinds[0](made, preprocessor=preprocessor, **task)
         whole.save_to_preset(os.fspath(directory))
     prefix = f"{TASK}/"
     _fill(
@@ -187,8 +187,10 @@ def _fill(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Overwrites every dataset of a file that keras_hub has just written."""
     with h5py.File(path, "r+") as file:
         held: dict[str, tuple[int, ...]] = {}
-        file.visititems(
-            lambda key, item: held.update({key: item.shape} if hasattr(item, "shape") else {})
+        file["layers"].visititems(
+            lambda key, item: held.update(
+                {f"layers/{key}": item.shape} if hasattr(item, "shape") else {}
+            )
         )
         expected = {name: tensor.shape for name, tensor in tensors.items()}
         if held != expected:

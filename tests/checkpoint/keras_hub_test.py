@@ -1,0 +1,466 @@
+"""KerasHub presets: what keras_hub saves is read, and what is written keras_hub opens."""
+
+import dataclasses
+import json
+import shutil
+import types
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+import bert_keras
+from bert_keras import models
+from bert_keras.checkpoint import keras_hub, keras_hub_files, keras_hub_map
+from bert_keras.checkpoint.matching import CheckpointMismatch
+from bert_keras.config import BertConfig
+from bert_keras.errors import InputError
+from bert_keras.taps import Taps
+from tests.checkpoint import foreign
+
+hub = pytest.importorskip("keras_hub").models
+
+TOLERANCE = 1e-5
+SIZES = {
+    "vocabulary_size": 101,
+    "num_layers": 2,
+    "num_heads": 3,
+    "hidden_dim": 33,
+    "intermediate_dim": 47,
+    "max_sequence_length": 61,
+    "num_segments": 3,
+    "dropout": 0.2,
+}
+HEADS = {
+    "encoder": "BertBackbone",
+    "sequence_classification": "BertTextClassifier",
+    "masked_lm": "BertMaskedLM",
+}
+QUERY = "layers/transformer_encoder/_self_attention_layer/query_dense/vars/0"
+
+
+def theirs(head, **backbone):
+    """A model of keras_hub's whose every weight is random, biases and norms included."""
+    made = hub.BertBackbone(**SIZES, **backbone)
+    tokenizer = hub.BertTokenizer(foreign.VOCABULARY, lowercase=True)
+    if head == "sequence_classification":
+        made = hub.BertTextClassifier(
+            made,
+            num_classes=5,
+            dropout=0.3,
+            preprocessor=hub.BertTextClassifierPreprocessor(tokenizer, sequence_length=24),
+        )
+    elif head == "masked_lm":
+        made = hub.BertMaskedLM(
+            made, preprocessor=hub.BertMaskedLMPreprocessor(tokenizer, sequence_length=24)
+        )
+    rng = np.random.default_rng(5)
+    for weight in made.weights:
+        if weight.dtype != "uint32":  # a dropout's random state
+            weight.assign(0.2 * rng.standard_normal(weight.shape) + (len(weight.shape) == 1))
+    return made
+
+
+def batch_of(head):
+    batch = foreign.inputs(head)
+    if head == "masked_lm":
+        rows, tokens = batch["token_ids"].shape
+        batch["masked_positions"] = np.tile(np.arange(tokens, dtype="int32"), (rows, 1))
+    return batch
+
+
+def their_outputs(made, head):
+    batch = batch_of(head)
+    positions = batch.pop("masked_positions", None)
+    backbone = made if head == "encoder" else made.backbone
+    layers = [backbone.embeddings_layer_norm, *backbone.transformer_layers]
+    tapped = keras.Model(backbone.inputs, [layer.output for layer in layers])
+    states = tapped([batch[each.name] for each in backbone.inputs], training=False)
+    outputs = {f"hidden_states/{i}": state for i, state in enumerate(states)}
+    outputs |= backbone(batch, training=False)
+    if head == "sequence_classification":
+        outputs["logits"] = made(batch, training=False)
+    if head == "masked_lm":
+        outputs["masked_lm_logits"] = made({**batch, "mask_positions": positions}, training=False)
+    return {name: keras.ops.convert_to_numpy(value) for name, value in outputs.items()}
+
+
+def our_outputs(network, head):
+    outputs = network(batch_of(head), taps=Taps(outputs=("hidden_states",)), training=False)
+    outputs |= {f"hidden_states/{i}": s for i, s in enumerate(outputs.pop("hidden_states"))}
+    outputs |= {"sequence_output": outputs["hidden_states/2"]}
+    return {name: keras.ops.convert_to_numpy(value) for name, value in outputs.items()}
+
+
+def datasets(path):
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda key, item: found.update({key: item[...]}) if hasattr(item, "shape") else None
+        )
+    return {key: value for key, value in found.items() if not key.startswith("optimizer/")}
+
+
+@pytest.fixture(scope="module")
+def presets(tmp_path_factory):
+    """Each head's model and the directory it was saved to."""
+    folder = tmp_path_factory.mktemp("presets")
+    made = {head: theirs(head) for head in HEADS}
+    for head, model in made.items():
+        model.save_to_preset(str(folder / head))
+    return types.SimpleNamespace(models=made, folder=folder)
+
+
+@pytest.fixture
+def copy(presets, tmp_path):
+    return lambda head: shutil.copytree(presets.folder / head, tmp_path / head)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_preset_is_read_and_computes_what_keras_hub_computes(presets, head):
+    loaded = keras_hub.load_network(presets.folder / head)
+    assert loaded.head == head
+    assert (loaded.report.fresh, loaded.report.unused) == ((), ())
+    expected = their_outputs(presets.models[head], head)
+    found = our_outputs(loaded.network, head)
+    real = foreign.inputs(head)["padding_mask"].astype(bool)
+    compared = set()
+    for name in expected.keys() & found.keys():
+        ours, other = found[name], expected[name]
+        if ours.shape[:2] == real.shape:
+            ours, other = ours[real], other[real]
+        scale = max(1.0, np.abs(other).max())
+        np.testing.assert_allclose(ours, other, rtol=0, atol=TOLERANCE * scale, err_msg=name)
+        compared.add(name)
+    last = {"encoder": "pooled_output", "masked_lm": "masked_lm_logits"}.get(head, "logits")
+    assert compared >= {"hidden_states/0", "hidden_states/1", "hidden_states/2", last}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_what_is_written_back_keras_hub_opens_with_equal_bits(presets, tmp_path, head):
+    loaded = keras_hub.load_network(presets.folder / head)
+    said = {"head": head, "labels": loaded.labels, "problem_type": loaded.problem_type}
+    keras_hub.save_network(loaded.network, tmp_path, **said)
+    again = getattr(hub, HEADS[head]).from_preset(
+        str(tmp_path), **({} if head == "encoder" else {"preprocessor": None})
+    )
+    before = presets.models[head].weights
+    assert len(again.weights) == len(before) > 30
+    for old, new in zip(before, again.weights, strict=True):
+        assert np.array_equal(old, new), old.path
+    for name in ("model.weights.h5", "task.weights.h5"):
+        if (tmp_path / name).exists() or (presets.folder / head / name).exists():
+            old, new = datasets(presets.folder / head / name), datasets(tmp_path / name)
+            assert old.keys() == new.keys()
+            assert all(old[key].tobytes() == new[key].tobytes() for key in old)
+
+
+def test_the_numbers_of_a_preset_are_kept(presets, tmp_path):
+    loaded = keras_hub.load_network(presets.folder / "sequence_classification")
+    config = loaded.network.config
+    assert (config.hidden_act, config.layer_norm_eps) == ("gelu_new", 1e-12)
+    assert (config.type_vocab_size, config.max_position_embeddings) == (3, 61)
+    assert (config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (0.2, 0.2)
+    assert config.classifier_dropout == 0.3
+    keras_hub.save_network(loaded.network, tmp_path, problem_type=loaded.problem_type)
+    assert keras_hub.load_network(tmp_path).network.config == config
+    masked = keras_hub.load_network(presets.folder / "masked_lm").network.config
+    assert (masked.masked_lm_act, masked.masked_lm_layer_norm_eps) == ("gelu", 1e-5)
+
+
+def test_the_last_activation_of_a_classifier_says_what_the_logits_mean(copy, tmp_path):
+    directory = copy("sequence_classification")
+    task = directory / "task.json"
+    values = json.loads(task.read_text())
+    for activation, expected in (
+        ("linear", "single_label_classification"),
+        ("softmax", "single_label_classification"),
+        ("sigmoid", "multi_label_classification"),
+    ):
+        values["config"]["activation"] = activation
+        task.write_text(json.dumps(values))
+        assert keras_hub.load_network(directory).problem_type == expected
+    loaded = keras_hub.load_network(directory)
+    (tmp_path / "new").mkdir()
+    keras_hub.save_network(loaded.network, tmp_path / "new", problem_type=loaded.problem_type)
+    assert keras_hub.load_network(tmp_path / "new").problem_type == loaded.problem_type
+    values["config"]["activation"] = "relu"
+    task.write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r"task\.json: activation='relu'; expected one of linear"):
+        keras_hub.load_network(directory)
+
+
+def test_bfloat16_weights_keep_their_bits(tmp_path):
+    made = theirs("encoder", dtype="bfloat16")
+    made.save_to_preset(str(tmp_path / "theirs"))
+    loaded = keras_hub.load_network(tmp_path / "theirs", dtype="bfloat16")
+    (tmp_path / "ours").mkdir()
+    keras_hub.save_network(loaded.network, tmp_path / "ours")
+    old, new = (datasets(tmp_path / each / "model.weights.h5") for each in ("theirs", "ours"))
+    assert {value.dtype.itemsize for value in old.values()} == {2}
+    assert all(old[key].tobytes() == new[key].tobytes() for key in old)
+
+
+# --- a model with its vocabulary -----------------------------------------------------------------
+
+
+def test_the_library_reads_and_writes_presets_whole(presets, tmp_path):
+    model = bert_keras.load(presets.folder / "sequence_classification")
+    answers = model.predict(["the film is good", ["the film", "is bad"]])
+    assert model.labels == [f"LABEL_{i}" for i in range(5)]
+    bert_keras.save(model, tmp_path / "preset", format="keras_hub")
+    again = bert_keras.load(tmp_path / "preset")
+    assert again.tokenizer.vocabulary.tokens == tuple(foreign.VOCABULARY)
+    assert again.tokenizer.lower_case
+    assert again.predict(["the film is good", ["the film", "is bad"]]) == answers
+    theirs_again = hub.BertTextClassifier.from_preset(str(tmp_path / "preset"))
+    ids = theirs_again.preprocessor(["The film is Good"])["token_ids"]
+    expected = model.tokenizer.encode("The film is Good").token_ids
+    assert np.array(ids)[0, : len(expected)].tolist() == expected
+    found = theirs_again.predict(["the film is good"], verbose=0)
+    np.testing.assert_allclose(found[0], answers[0]["logits"], atol=1e-4)
+    bert_keras.save(model, tmp_path / "preset", format="keras_hub")  # over itself
+    again = bert_keras.load(tmp_path / "preset")
+    assert again.predict(["the film is good", ["the film", "is bad"]]) == answers
+
+
+def test_an_encoder_is_filled_from_a_preset_with_another_head(presets):
+    config, left_to_right = bert_keras.checkpoint.read_encoder_config(presets.folder / "masked_lm")
+    assert not left_to_right
+    network = models.Classifier(config, 2)
+    report = bert_keras.checkpoint.load_encoder_weights(network, presets.folder / "masked_lm")
+    assert report.fresh == ("task/layers/dense/vars/0", "task/layers/dense/vars/1")
+    assert len(report.unused) == 5
+    table = presets.models["masked_lm"].backbone.token_embedding.embeddings
+    assert np.array_equal(network.encoder.embeddings.token_embedding, table)
+    with pytest.raises(InputError, match=r"hidden_act='gelu_new', but the network was built"):
+        wrong = models.TokenTagger(dataclasses.replace(config, hidden_act="gelu"), 2)
+        bert_keras.checkpoint.load_encoder_weights(wrong, presets.folder / "masked_lm")
+
+
+def test_a_tokenizer_of_another_kind_is_refused(copy):
+    directory = copy("masked_lm")
+    path = directory / "tokenizer.json"
+    values = json.loads(path.read_text())
+    for name, value in (("split", False), ("suffix_indicator", "@@")):
+        changed = {**values, "config": {**values["config"], name: value}}
+        path.write_text(json.dumps(changed))
+        with pytest.raises(InputError, match=rf"tokenizer\.json: {name}="):
+            keras_hub.load_tokenizer(directory)
+    (directory / "assets/tokenizer/vocabulary.txt").unlink()
+    with pytest.raises(InputError, match="no such file; expected a vocabulary"):
+        keras_hub.load_tokenizer(directory)
+
+
+def test_a_handle_is_fetched_by_keras_hubs_own_downloader(presets, monkeypatch):
+    from keras_hub.src.utils import preset_utils
+
+    asked = []
+
+    def get_file(handle, name):
+        asked.append(name)
+        path = presets.folder / "sequence_classification" / name
+        if not path.exists():
+            raise FileNotFoundError(name)
+        return str(path)
+
+    monkeypatch.setattr(preset_utils, "get_file", get_file)
+    handle = "kaggle://owner/bert/keras/tiny"
+    assert bert_keras.checkpoint.resolve(handle) == presets.folder / "sequence_classification"
+    assert {"model.weights.h5", "task.weights.h5", "assets/tokenizer/vocabulary.txt"} <= {*asked}
+
+    def fails(handle, name):
+        raise ValueError("no\nnetwork")
+
+    monkeypatch.setattr(preset_utils, "get_file", fails)
+    with pytest.raises(InputError, match=r"^kaggle://.*: the download failed \(no network\)"):
+        keras_hub_files.download(handle)
+
+
+# --- what is not read ----------------------------------------------------------------------------
+
+
+def edit(directory, change, name="model.weights.h5"):
+    with h5py.File(directory / name, "r+") as file:
+        change(file)
+
+
+def replaced(file, key, value):
+    del file[key]
+    file[key] = value
+
+
+def test_a_missing_an_extra_and_a_misshaped_dataset_are_named(copy):
+    directory = copy("encoder")
+    edit(directory, lambda file: file.__delitem__(QUERY))
+    with pytest.raises(CheckpointMismatch) as error:
+        keras_hub.load_network(directory)
+    assert error.value.missing == [QUERY]
+    assert f"missing, the model needs 1 tensor: {QUERY}" in str(error.value)
+    assert "\n" not in str(error.value)
+    loaded = keras_hub.load_network(directory, allow_missing=[QUERY])
+    assert loaded.report.fresh == (QUERY,)
+
+    edit(directory, lambda file: file.create_dataset(QUERY, data=np.zeros((33, 33), "float32")))
+    with pytest.raises(CheckpointMismatch) as error:
+        keras_hub.load_network(directory)
+    assert error.value.misshaped == {QUERY: ((33, 33), (33, 3, 11))}
+    assert f"{QUERY} [33, 33] where the model needs [33, 3, 11]" in str(error.value)
+
+    edit(directory, lambda file: replaced(file, QUERY, np.zeros((33, 3, 11), "float32")))
+    edit(directory, lambda file: file.create_dataset("layers/dense_1/vars/0", data=[1.0]))
+    with pytest.raises(CheckpointMismatch, match=r"unexpected.*layers/dense_1/vars/0.*ignore_unex"):
+        keras_hub.load_network(directory)
+    loaded = keras_hub.load_network(directory, ignore_unexpected=["layers/dense_1"])
+    assert loaded.report.unused == ("layers/dense_1/vars/0",)
+
+
+def test_a_head_that_is_wanted_and_not_there_is_named(presets):
+    with pytest.raises(CheckpointMismatch) as error:
+        keras_hub.load_network(presets.folder / "encoder", head="sequence_classification")
+    assert error.value.missing == ["task/layers/dense/vars/0", "task/layers/dense/vars/1"]
+    loaded = keras_hub.load_network(
+        presets.folder / "encoder",
+        head="sequence_classification",
+        num_labels=4,
+        allow_missing=["task"],
+    )
+    assert loaded.network.num_labels == 4
+    with pytest.raises(CheckpointMismatch, match=r"unexpected, the file holds 5 tensors: task/"):
+        keras_hub.load_network(presets.folder / "masked_lm", head="encoder")
+    with pytest.raises(InputError, match="KerasHub's BERT has no head='question_answering'"):
+        keras_hub.load_network(presets.folder / "masked_lm", head="question_answering")
+
+
+def test_nan_is_refused_by_name(copy):
+    directory = copy("sequence_classification")
+    bad = np.full((33, 5), np.nan, "float32")
+    edit(directory, lambda file: replaced(file, "layers/dense/vars/0", bad), "task.weights.h5")
+    with pytest.raises(InputError, match=r"task\.weights\.h5: task/layers/dense/vars/0 holds NaN"):
+        keras_hub.load_network(directory)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("config.json", '"BertBackbone"', '"RobertaBackbone"', "describes a RobertaBackbone; only"),
+        ("config.json", '"num_heads": 3', '"num_heads": 5', "`num_attention_heads` must divide"),
+        ("config.json", '"num_heads": 3', '"heads": 3', "unknown key 'heads'"),
+        ("config.json", '"dropout": 0.2', '"dropout": "x"', "must be a rate"),
+        ("config.json", '"vocabulary_size": 101', '"vocabulary_size": 9000000', "not of one model"),
+        ("task.json", '"BertMaskedLM"', '"GemmaCausalLM"', "describes a GemmaCausalLM; expected"),
+        ("task.json", "{", "[", "not JSON"),
+    ],
+)
+def test_a_config_of_something_else_is_refused(copy, name, old, new, message):
+    directory = copy("masked_lm")
+    path = directory / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(InputError, match=message) as error:
+        keras_hub.load_network(directory)
+    assert name in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_hostile_weight_files_are_refused(copy, tmp_path):
+    other = tmp_path / "other.h5"
+    with h5py.File(other, "w") as file:
+        file["x"] = np.zeros((33, 3, 11), "float32")
+    big = np.zeros((33, 3, 11), "float32")
+
+    def external(file):
+        del file[QUERY]
+        file[QUERY] = h5py.ExternalLink(str(other), "/x")
+
+    def soft(file):
+        del file[QUERY]
+        file[QUERY] = h5py.SoftLink("/layers")
+
+    def raw_outside(file):
+        del file[QUERY]
+        size = big.nbytes
+        file.create_dataset(QUERY, big.shape, "float32", external=[(str(other), 0, size)])
+
+    def bomb(file):
+        file.create_dataset("x", (1 << 20, 1 << 12), "float32", chunks=True, compression="gzip")
+
+    def hollow(file):
+        file.create_dataset("x", (1 << 30, 1 << 12), "float32")
+
+    def text(file):
+        replaced(file, QUERY, np.full((33, 3, 11), b"x"))
+
+    for change, message in (
+        (external, "is a link to another place"),
+        (soft, "is a link to another place"),
+        (raw_outside, "lies in another file"),
+        (bomb, "is compressed or not whole"),
+        (hollow, "is compressed or not whole"),
+        (text, "weights are read from float32"),
+    ):
+        directory = copy("encoder")
+        edit(directory, change)
+        with pytest.raises(InputError, match=message):
+            keras_hub.load_network(directory)
+        shutil.rmtree(directory)
+    directory = copy("encoder")
+    weights = directory / "model.weights.h5"
+    whole = weights.read_bytes()
+    for data in (whole[:1000], whole[: len(whole) // 2], b"", b"PK\x03\x04" + whole):
+        weights.write_bytes(data)
+        with pytest.raises(InputError, match=r"damaged HDF5 file"):
+            keras_hub.load_network(directory)
+    weights.unlink()
+    with pytest.raises(InputError, match="no such file; expected the weights of a KerasHub preset"):
+        keras_hub.load_network(directory)
+
+
+# --- what KerasHub cannot express ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("hidden_act", "gelu"),
+        ("hidden_act", "relu"),
+        ("layer_norm_eps", 1e-5),
+        ("embedding_size", 17),
+        ("pad_token_id", 1),
+        ("attention_probs_dropout_prob", 0.3),
+    ],
+)
+def test_a_number_that_the_backbone_cannot_say_is_refused_by_name(tmp_path, field, value):
+    config = BertConfig.from_size("tiny", vocab_size=101, hidden_act="gelu_new")
+    network = models.EncoderModel(dataclasses.replace(config, **{field: value}))
+    with pytest.raises(InputError, match=f"KerasHub's BertBackbone has no way to say {field}="):
+        keras_hub.save_network(network, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_heads_that_keras_hub_has_not_are_refused_by_name(tmp_path):
+    config = BertConfig.from_size("tiny", vocab_size=101, hidden_act="gelu_new")
+    for network, head in (
+        (models.TokenTagger(config, 3), "token_classification"),
+        (models.SpanPredictor(config), "question_answering"),
+        (models.MultipleChoice(config), "multiple_choice"),
+        (models.Pretrainer(config), "pretraining"),
+    ):
+        with pytest.raises(InputError, match=f"KerasHub has no BERT with head='{head}'"):
+            keras_hub.save_network(network, tmp_path)
+    with pytest.raises(InputError, match="problem_type='regression'"):
+        keras_hub.save_network(models.Classifier(config, 1), tmp_path, problem_type="regression")
+    with pytest.raises(InputError, match=r"left_to_right=True"):
+        keras_hub.save_network(models.EncoderModel(config, left_to_right=True), tmp_path)
+    message = "head of BertMaskedLM has no way to say masked_lm_act='gelu_new'"
+    with pytest.raises(InputError, match=message):
+        keras_hub.save_network(models.Pretrainer(config), tmp_path, head="masked_lm")
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_dataset_has_one_place(presets):
+    for head in HEADS:
+        network = keras_hub.load_network(presets.folder / head).network
+        slots = keras_hub_map.network_slots(network, head)
+        assert len({slot.name for slot in slots.values()}) == len(slots)
