@@ -30,6 +30,7 @@ MAY_IMPORT_TENSORFLOW = (
 # The parts of training that belong to one backend, TensorBoard, and TensorFlow's own checkpoints:
 # inside functions only.
 MAY_IMPORT_TENSORFLOW_WHEN_RUN = (
+    "bert_keras/checkpoint/foreign.py",
     "bert_keras/checkpoint/google.py",
     "bert_keras/checkpoint/object_graph.py",
     "bert_keras/checkpoint/tf_checkpoint.py",

@@ -140,7 +140,7 @@ def read_tokenizer(
     if vocab_file:
         return Tokenizer.load(vocab_file, lower_case=lower_case)
     beside = path if path.is_dir() else path.parent
-    names = ("vocab.txt", "tokenizer.json")
+    names: tuple[str, ...] = ("vocab.txt", "tokenizer.json")
     if format == formats.KERAS_HUB:
         names = ("assets/tokenizer/vocabulary.txt",)
     if not any((beside / name).is_file() for name in names):

@@ -112,9 +112,9 @@ def _computed(
 ) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
         given, made = (os.path.join(folder, name) for name in ("inputs.npz", "outputs.npz"))
-        labels = np.array(getattr(network, "num_labels", 0))
         numbers = {f"config/{k}": np.array(v) for k, v in network.config.to_dict().items()}
-        np.savez(given, **batch, num_labels=labels, **numbers)
+        arrays: dict[str, Any] = {**batch, **numbers}
+        np.savez(given, **arrays)
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "HF_HUB_OFFLINE": "1"}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         if format == "model_garden":
@@ -145,7 +145,7 @@ def _by_transformers(path: str, head: str, batch: dict[str, Any]) -> dict[str, A
     names["padding_mask"] = "attention_mask"
     with torch.no_grad():
         given = {names[k]: torch.tensor(v, dtype=torch.long) for k, v in batch.items()}
-        output = dict(model.eval()(**given, output_hidden_states=True))
+        output: dict[str, Any] = dict(model.eval()(**given, output_hidden_states=True))
     states = output.pop("hidden_states")
     values = {f"hidden_states[{i}]": state.numpy() for i, state in enumerate(states)}
     if head == "masked_lm":
@@ -243,8 +243,9 @@ def _main(format: str, path: str, head: str, given: str, made: str) -> None:
     with np.load(given) as values:
         batch = {name: values[name] for name in values.files}
     if format != "model_garden":
-        keep = ("token_ids", "segment_ids", "padding_mask")
-        keep = (*keep, "masked_positions") if format == "keras_hub" else keep
+        keep = {"token_ids", "segment_ids", "padding_mask"}
+        if format == "keras_hub":
+            keep.add("masked_positions")
         batch = {name: value for name, value in batch.items() if name in keep}
     np.savez(made, **COMPUTERS[format](path, head, batch))
 
