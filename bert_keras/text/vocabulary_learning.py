@@ -185,7 +185,7 @@ def _merges(
     trainer = trainers.WordPieceTrainer(
         vocab_size=len(characters) + wanted,
         # Given as special tokens, characters have the ids of this list. Otherwise ## forms get
-        # theirs in the order of a hash table, and ties between merges fall differently every time.
+        # theirs in the order of a hash table, other ones in every run, and ids break ties.
         special_tokens=characters,
         min_frequency=min_frequency,
         continuing_subword_prefix=SUFFIX,
