@@ -29,7 +29,7 @@ def start(
 
     Args:
         task: gives the number of outputs and their names.
-        init_checkpoint: a model directory of any BERT class, or hf://owner/name.
+        init_checkpoint: a checkpoint of any format, its directory or its prefix, or a handle.
         bert_config_file, vocab_file: by default those in the directory.
         do_lower_case: by default what the tokenizer's own files say.
         max_seq_length: longest row in tokens.
@@ -40,7 +40,7 @@ def start(
         InputError: the files do not fit each other, or the rows do not fit the positions.
     """
     directory = checkpoint.resolve(init_checkpoint)
-    if not directory.is_dir():
+    if not directory.is_dir() and checkpoint.sniff(directory) == "huggingface":  # no prefix either
         raise InputError(f"--init_checkpoint={init_checkpoint}: no such folder")
     config_file = pathlib.Path(bert_config_file or directory / "config.json")
     config, left_to_right = checkpoint.read_encoder_config(directory, bert_config_file)
@@ -49,7 +49,10 @@ def start(
             f"--max_seq_length={max_seq_length}: the model has max_position_embeddings="
             f"{config.max_position_embeddings} ({config_file}); give at most that"
         )
-    tokenizer = Tokenizer.load(vocab_file or directory, lower_case=do_lower_case)
+    if vocab_file:
+        tokenizer = Tokenizer.load(vocab_file, lower_case=do_lower_case)
+    else:
+        tokenizer = checkpoint.load_tokenizer(directory, do_lower_case)
     check_vocabulary(tokenizer, config, os.fspath(vocab_file or directory))
 
     network = models.Classifier(

@@ -145,7 +145,7 @@ def read_tokenizer(
         names = ("assets/tokenizer/vocabulary.txt",)
     if not any((beside / name).is_file() for name in names):
         return None
-    return formats.load_tokenizer(path, format, lower_case)
+    return formats.load_tokenizer(path, lower_case, format=format)
 
 
 def write(loaded: Any, tokenizer: Any, directory: pathlib.Path, format: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from bert_keras import files, models
 from bert_keras.checkpoint import formats, huggingface
 from bert_keras.checkpoint.config_file import CONFIG_NAME
-from bert_keras.checkpoint.formats import read_encoder_config, resolve
+from bert_keras.checkpoint.formats import load_tokenizer, read_encoder_config, resolve, sniff
 from bert_keras.checkpoint.matching import CheckpointMismatch, LoadReport
 from bert_keras.errors import InputError
 from bert_keras.text_model import TextModel, check_task, check_vocabulary
@@ -19,9 +19,11 @@ __all__ = [
     "LoadReport",
     "load",
     "load_encoder_weights",
+    "load_tokenizer",
     "read_encoder_config",
     "resolve",
     "save",
+    "sniff",
 ]
 
 TASK_NAME = "task.json"
@@ -81,7 +83,7 @@ def load(
         unpad=unpad,
         lora_rank=lora_rank,
     )
-    tokenizer = formats.load_tokenizer(path, format, lower_case)
+    tokenizer = formats.load_tokenizer(path, lower_case, format=format)
     check_vocabulary(tokenizer, loaded.network.config, os.fspath(path))
     task_file = (path if path.is_dir() else path.parent) / TASK_NAME
     own = format != formats.KERAS_HUB  # which has a task.json of its own

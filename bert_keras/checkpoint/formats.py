@@ -85,10 +85,10 @@ def load_network(
 
 
 def load_tokenizer(
-    path: str | os.PathLike[str], format: str, lower_case: bool | None = None
+    path: str | os.PathLike[str], lower_case: bool | None = None, *, format: str | None = None
 ) -> Tokenizer:
-    """Reads the tokenizer that lies with a checkpoint."""
-    path = pathlib.Path(path)
+    """Reads the tokenizer that lies with a checkpoint of any format."""
+    path, format = pathlib.Path(path), format or sniff(path)
     if format == KERAS_HUB:
         return keras_hub_files.load_tokenizer(path, lower_case)
     if format == HUGGING_FACE or path.is_dir():

@@ -1,6 +1,7 @@
 """Which format a path is, and that a model goes through all of them with its bits."""
 
 import dataclasses
+import importlib.util
 
 import keras
 import numpy as np
@@ -80,6 +81,25 @@ def test_an_encoder_is_filled_from_a_google_checkpoint(tmp_path):
     network = models.Classifier(CONFIG, 2)
     bert_keras.checkpoint.load_encoder_weights(network, tmp_path / "google")
     assert np.array_equal(network.encoder.pooler.kernel, model.network.encoder.pooler.kernel)
+
+
+def test_fine_tuning_starts_from_any_format(tmp_path):
+    import tasks
+    from tasks import starting
+
+    model = text_model()
+    bert_keras.save(model, tmp_path / "google", format="google")
+    places = [tmp_path / "google", tmp_path / "google" / "bert_model.ckpt"]
+    if importlib.util.find_spec("keras_hub"):
+        bert_keras.save(model, tmp_path / "preset", format="keras_hub")
+        places.append(tmp_path / "preset")
+    for place in places:
+        begun = starting.start(tasks.make_task("sst-2"), str(place), max_seq_length=16)
+        table = begun.network.encoder.embeddings.token_embedding
+        assert np.array_equal(table, model.network.encoder.embeddings.token_embedding)
+        assert begun.tokenizer.vocabulary == model.tokenizer.vocabulary
+    with pytest.raises(InputError, match="no such folder"):
+        starting.start(tasks.make_task("sst-2"), str(tmp_path / "google" / "other.ckpt"))
 
 
 def test_two_models_of_two_formats_do_not_share_a_directory(tmp_path):
