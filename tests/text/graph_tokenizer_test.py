@@ -179,14 +179,25 @@ def test_refuses_pieces_that_the_graph_cannot_hold():
         graph_tokenizer.GraphTokenizer(Tokenizer(vocabulary))
 
 
-@pytest.mark.parametrize(
-    "piece",
-    ["a b", "##b a", "a\u3000b", "\0", "a\0b", "##\0", "\x11", "a\u00adb", "\ufffd", "##"]
-    + ["don't", "a,", "##,", "##,b", "a中", "##中", ",,", "###", "A", "é", "##\u0301", "##a##b"],
-)
 @pytest.mark.parametrize("lower_case", [True, False], ids=["uncased", "cased"])
-def test_pieces_that_no_word_can_have_are_never_found(piece, lower_case):
-    pieces = dict.fromkeys([*SPECIAL_TOKENS, *"a b ##a ##b , ' # 中 don t".split(), piece])
+def test_pieces_that_no_word_can_have_are_never_found(lower_case):
+    """Nor do they break the builder of the graph's WordPiece, as NUL and U+0011 did."""
+    pieces = [*SPECIAL_TOKENS, *"a b ##a ##b , ' # 中 don t".split()]
+    pieces += ["a b", "##b a", "a\u3000b", "\0", "a\0b", "##\0", "\x11", "a\u00adb", "\ufffd", "##"]
+    pieces += [
+        "don't",
+        "a,",
+        "##,",
+        "##,b",
+        "a中",
+        "##中",
+        ",,",
+        "###",
+        "A",
+        "é",
+        "##\u0301",
+        "##a##b",
+    ]
     parts = ["a", "b", ",", " ", "中", "#", "é", "\0", "don't", "\u3000"]
     texts = ["".join(text) for n in (1, 2, 3) for text in itertools.product(parts, repeat=n)]
     tokenizer = Tokenizer(Vocabulary(pieces), lower_case)
