@@ -197,6 +197,8 @@ def _newest(state: pathlib.Path) -> str | None:
 
 
 def _damaged(path: pathlib.Path, error: Exception, name: str | None = None) -> InputError:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    # The path is said already; a long one would push the reason out of what is kept.
+    said = str(error).replace(os.fspath(path), path.name)
+    reason = " ".join(said.split())[:200] or type(error).__name__
     what = f"{name} cannot be read" if name else "damaged index of a TensorFlow checkpoint"
     return InputError(f"{path}: {what} ({reason}). {AGAIN}")
