@@ -7,10 +7,7 @@ TensorFlow 1, so transformers and a reference give what its side would leave.
 """
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -22,6 +19,7 @@ from bert_keras import models
 from bert_keras.checkpoint import google, huggingface
 from bert_keras.text.tokenizer import Tokenizer
 from tests.checkpoint import foreign
+from tests.checkpoint import garden as makers
 from tests.text import google_reference
 from tools import command, run_finetuning
 
@@ -141,48 +139,33 @@ def test_transformers(what, old, new, tmp_path):
 # It runs on Keras 2 (tf_keras): in a process of its own, which makes the checkpoints of random
 # weights, runs every old block of the page on them, and leaves the results.
 GARDEN = """
-import json, os, sys
-import numpy as np
-import tensorflow as tf
-from official.nlp.modeling import layers, models, networks
+import json
 
-folder = sys.argv[1]
 with open(os.path.join(folder, "blocks.json")) as file:
     blocks = json.load(file)
-with np.load(os.path.join(folder, "inputs.npz")) as batch:
-    batch = dict(batch)
-tanh = lambda x: tf.nn.gelu(x, approximate=True)
-inputs = {"input_word_ids": batch["ids"], "input_type_ids": batch["segments"],
-          "input_mask": batch["mask"]}
-rng = np.random.default_rng(5)
+with np.load(os.path.join(folder, "texts.npz")) as file:
+    given = dict(file)
 
 
 def save(name, model, inputs, /, **items):
     model(inputs)
-    for weight in model.weights:
-        weight.assign(0.2 * rng.standard_normal(weight.shape) + (weight.shape.rank == 1))
+    fill(model)
     tf.train.Checkpoint(**items).write(os.path.join(folder, name, "ckpt"))
 
 
-def encoder():
-    return networks.BertEncoderV2(
-        vocab_size=101, hidden_size=33, num_layers=2, num_attention_heads=3, inner_dim=47,
-        max_sequence_length=61, type_vocab_size=2)
-
-
 made = encoder()
-save("encoder", made, inputs, encoder=made)
+save("encoder", made, batch, encoder=made)
 head = layers.ClassificationHead(inner_dim=33, num_classes=2, name="next_sentence")
 made = models.BertPretrainerV2(encoder(), mlm_activation=tanh, classification_heads=[head])
-positions = np.array([[2, 3]] * len(batch["ids"]))
-save("pretraining", made, {**inputs, "masked_lm_positions": positions}, model=made)
+positions = np.array([[2, 3]] * len(given["ids"]))
+save("pretraining", made, {**batch, "masked_lm_positions": positions}, model=made)
 made = models.BertClassifier(encoder(), num_classes=4)
-save("sequence_classification", made, inputs, model=made)
+save("sequence_classification", made, batch, model=made)
 
 for index, (what, code) in enumerate(blocks):
     code = code.replace('"CHECKPOINT"', repr(os.path.join(folder, what, "ckpt")))
     code = code.replace('"VOCAB_FILE"', repr(os.path.join(folder, "encoder", "vocab.txt")))
-    names = {"tf": tf, "np": np, **batch, "texts": batch["texts"].tolist()}
+    names = {"tf": tf, "np": np, **given, "texts": given["texts"].tolist()}
     exec(code, names)
     left = {n: v.numpy() for n, v in names.items() if isinstance(v, tf.Tensor)}
     np.savez(os.path.join(folder, f"old_{index}.npz"), **left)
@@ -192,26 +175,16 @@ for index, (what, code) in enumerate(blocks):
 @pytest.fixture(scope="module")
 def garden(tmp_path_factory):
     """A folder for each kind of model, and what the old blocks left in old_0.npz, ..."""
-    pytest.importorskip("tf_keras")
     folder = tmp_path_factory.mktemp("garden")
     for name in ("encoder", "pretraining", "sequence_classification"):
         (folder / name).mkdir()
         foreign.write_vocabulary(folder / name)
         (folder / name / "bert_config.json").write_text(json.dumps(GOOGLE_CONFIG))
-    inputs = {k: v for k, v in batch("encoder").items() if k != "np"}
-    np.savez(folder / "inputs.npz", **inputs)
+    np.savez(folder / "inputs.npz", **foreign.inputs("encoder"))
+    np.savez(folder / "texts.npz", **{k: v for k, v in batch("encoder").items() if k != "np"})
     blocks = [(what, old) for library, what, old, _ in PAIRS if library == "garden"]
     (folder / "blocks.json").write_text(json.dumps(blocks))
-    done = subprocess.run(
-        [sys.executable, "-c", GARDEN, str(folder)],
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_USE_LEGACY_KERAS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    if "No module named 'official'" in done.stderr:
-        pytest.skip("the Model Garden (tf-models-official) is not installed")
-    assert done.returncode == 0, done.stderr[-3000:]
+    makers.run(makers.START + GARDEN, folder)
     return folder
 
 

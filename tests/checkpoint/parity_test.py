@@ -1,9 +1,6 @@
 """all-MiniLM-L6-v2 on real sentences: equal to transformers, KerasHub and the Model Garden."""
 
 import dataclasses
-import os
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -14,6 +11,7 @@ import transformers
 
 from bert_keras import models
 from bert_keras.checkpoint import huggingface
+from tests.checkpoint import garden
 
 TOLERANCE = 1e-5
 SENTENCES = 64
@@ -197,19 +195,9 @@ np.savez(output_file, sequence_output=sequence, pooled_output=pooled)
 
 @pytest.mark.parametrize("form", ["erf", "tanh"])
 def test_model_garden(form, batch, found, minilm_dir, tmp_path, record_property):
-    pytest.importorskip("tf_keras")
     np.savez(tmp_path / "batch.npz", **batch)
     files = [minilm_dir / "model.safetensors", tmp_path / "batch.npz", tmp_path / "output.npz"]
-    done = subprocess.run(
-        [sys.executable, "-c", MODEL_GARDEN, *map(str, files), str(form == "tanh")],
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    if "No module named 'official'" in done.stderr:
-        pytest.skip("the Model Garden (tf-models-official) is not installed")
-    assert done.returncode == 0, done.stderr[-2000:]
+    garden.run(MODEL_GARDEN, *files, form == "tanh")
     with np.load(files[-1]) as output:
         expected = output["sequence_output"], output["pooled_output"]
 
