@@ -1,4 +1,4 @@
-"""How BERT is optimised: Adam with decoupled weight decay, a clip, and a line up and down.
+"""How BERT is optimised: Adam with decoupled weight decay, and a clip.
 
 Devlin et al. 2019, appendix A.2: Adam with a learning rate of 1e-4, beta_1 = 0.9, beta_2 =
 0.999, L2 weight decay of 0.01, learning rate warm-up over the first 10,000 steps, and linear
@@ -13,54 +13,9 @@ from typing import Any
 import keras
 from keras import ops
 
-_PACKAGE = "bert_keras"
+from bert_keras.schedules import WarmupLinear, warmup_linear
 
-
-@keras.saving.register_keras_serializable(_PACKAGE)
-class WarmupLinear(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises on a line to `peak` over `num_warmup_steps`, then falls on a line to 0.
-
-    At step s, counted from 0, of n steps with w of warm-up: `peak * s / w` while s < w, then
-    `peak * (n - s) / (n - w)`; 0 from n on. So the rate that users name is reached, and the
-    first update has a rate of 0 if there is a warm-up. (In google-research/bert the falling
-    line starts at step 0, and the rate drops by the warm-up's share where the two meet.)
-
-    Args:
-        peak: the learning rate that users name, for example 5e-5.
-        num_steps: optimizer steps in the whole run.
-        num_warmup_steps: of these, the steps of the warm-up; 0 for none.
-    """
-
-    def __init__(self, peak: float, num_steps: int, num_warmup_steps: int = 0):
-        if num_steps < 1 or not 0 <= num_warmup_steps <= num_steps:
-            raise ValueError(
-                f"num_steps={num_steps}, num_warmup_steps={num_warmup_steps}: expected at least "
-                "one step and a warm-up that is not longer than the run."
-            )
-        self.peak = float(peak)
-        self.num_steps = int(num_steps)
-        self.num_warmup_steps = int(num_warmup_steps)
-
-    def __call__(self, step: Any) -> Any:
-        """The learning rate of a step (an integer tensor), float32 []."""
-        step = ops.cast(step, "float32")
-        left = ops.maximum(self.num_steps - step, 0.0)
-        falling = left / max(self.num_steps - self.num_warmup_steps, 1)
-        rising = step / max(self.num_warmup_steps, 1)
-        return self.peak * ops.where(step < self.num_warmup_steps, rising, falling)
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments, for Keras to write down."""
-        return {
-            "peak": self.peak,
-            "num_steps": self.num_steps,
-            "num_warmup_steps": self.num_warmup_steps,
-        }
-
-
-def warmup_linear(peak: float, num_steps: int, num_warmup_steps: int = 0) -> WarmupLinear:
-    """The learning-rate schedule of BERT; see `WarmupLinear`."""
-    return WarmupLinear(peak, num_steps, num_warmup_steps)
+__all__ = ["AdamW", "WarmupLinear", "decayed", "global_norm", "warmup_linear"]
 
 
 def decayed(variable: Any) -> bool:
@@ -74,7 +29,7 @@ def global_norm(gradients: Sequence[Any]) -> Any:
     return ops.sqrt(ops.sum(ops.stack(squares)))
 
 
-@keras.saving.register_keras_serializable(_PACKAGE)
+@keras.saving.register_keras_serializable("bert_keras")
 class AdamW(keras.optimizers.Optimizer):
     """Adam with decoupled weight decay, as BERT was trained.
 
@@ -150,12 +105,18 @@ class AdamW(keras.optimizers.Optimizer):
         m = momentum + (1.0 - self.beta_1) * (gradient - momentum)
         v = velocity + (1.0 - self.beta_2) * (ops.square(gradient) - velocity)
         first, second = self.corrections(self.iterations)
-        update = (m / first) / (ops.sqrt(v / second) + self.epsilon)
-        if decay:
-            update = update + decay * old
+        direction = (m / first) / (ops.sqrt(v / second) + self.epsilon)
 
         self.assign(momentum, m)
         self.assign(velocity, v)
+        self.update_weight(variable, old, direction, rate, decay)
+
+    def update_weight(self, variable: Any, old: Any, direction: Any, rate: Any, decay: Any) -> None:
+        """Takes the step from `old` (the weight in float32) against `direction`, and the decay.
+
+        `decay` is the factor, or None for a variable that is excepted.
+        """
+        update = direction if decay is None else direction + decay * old
         self.assign(variable, ops.cast(old - rate * update, variable.dtype))
 
     def corrections(self, iterations: Any) -> tuple[Any, Any]:
@@ -165,10 +126,10 @@ class AdamW(keras.optimizers.Optimizer):
         step = ops.cast(iterations, "float32") + 1.0
         return 1.0 - ops.power(self.beta_1, step), 1.0 - ops.power(self.beta_2, step)
 
-    def slots(self, variable: keras.Variable) -> tuple[Any, Any, float]:
-        """Momentum, velocity, and weight decay (0.0 for none) of a variable."""
+    def slots(self, variable: keras.Variable) -> tuple[Any, Any, float | None]:
+        """Momentum, velocity, and weight decay (None where `decayed` excepts it) of a variable."""
         index = self._get_variable_index(variable)
-        decay = self.decay_rate if self._decayed[index] else 0.0
+        decay = self.decay_rate if self._decayed[index] else None
         return self.momenta[index], self.velocities[index], decay
 
     def _clip_gradients(self, gradients: Sequence[Any]) -> list[Any]:

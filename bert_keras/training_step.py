@@ -2,7 +2,8 @@
 
 A step minimises the mean loss of the examples of a batch. The batch may be cut into pieces that
 are worked on one after the other; the sums of their losses and gradients are divided by the
-number of examples once, so any cutting gives the gradient of the whole batch.
+number of examples once, so any cutting gives the gradient of the whole batch. What a loss function
+tells beside the loss is averaged in the same way.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,24 +13,31 @@ import keras
 import numpy as np
 from keras import ops
 
-from bert_keras.optimization import AdamW, global_norm
+from bert_keras import tensorflow_step
+from bert_keras.optimization import global_norm
 
 # What of a batch goes into the network; the rest (labels, ...) is for the loss.
 INPUTS = ("token_ids", "segment_ids", "padding_mask", "masked_positions")
-# What of a batch is for neither.
-NOT_ON_DEVICE = ("rows",)
+# What of a batch is for neither: row numbers in the data set, and where the batch comes from.
+NOT_ON_DEVICE = ("rows", "phase", "epoch", "position")
 
 Batch = Mapping[str, np.ndarray]
-# loss(batch, outputs of the network) -> float32 [B], a loss for each example.
+# loss(batch, outputs of the network) -> float32 [B], a loss for each example; or a dict of such
+# arrays, of which "loss" is minimised and the others are told.
 Loss = Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
 
 
 class StepResult(NamedTuple):
-    """What a step tells: mean loss, norm of the gradient before the clip, learning rate."""
+    """What a step tells: means of the losses by name, norm of the gradient before the clip, rate."""
 
-    loss: float
+    losses: dict[str, float]
     gradient_norm: float
     learning_rate: float
+
+    @property
+    def loss(self) -> float:
+        """The mean of what is minimised."""
+        return self.losses["loss"]
 
 
 def make_step(
@@ -38,31 +46,68 @@ def make_step(
     loss: Loss,
     batch: Batch,
     accumulation_steps: int = 1,
+    *,
+    jit_compile: bool = False,
 ) -> Callable[[Batch], StepResult]:
     """A function that trains `network` on one batch, for the backend that Keras runs on.
 
     Args:
         network: takes the features named in `INPUTS`, returns a dict of outputs.
         optimizer: built here on the network's trainable variables if it is not yet.
-        loss: `loss(batch, outputs)`, a loss for each example, float32 [B].
+        loss: `loss(batch, outputs)`, a loss for each example, float32 [B]; or a dict of such
+            arrays, of which "loss" is minimised and the others are told.
         batch: any batch; its names, dtypes and ranks (not its sizes) are those of all others.
         accumulation_steps: pieces that each batch is cut into.
+        jit_compile: whether XLA compiles the step on TensorFlow, once for every shape of a batch.
+            JAX's step always is, PyTorch's never.
     """
     if not optimizer.built:
         optimizer.build(network.trainable_variables)
-    make = {"tensorflow": _tensorflow_step, "jax": _jax_step, "torch": _torch_step}
-    step = make[keras.backend.backend()](network, optimizer, loss, batch)
+    losses = _Losses(loss)
+    if keras.backend.backend() == "tensorflow":
+        step = tensorflow_step.make_step(
+            network, optimizer, losses, network_inputs, _on_device(batch), jit_compile=jit_compile
+        )
+    elif keras.backend.backend() == "jax":
+        step = _jax_step(network, optimizer, losses)
+    else:
+        step = _torch_step(network, optimizer, losses)
 
     def run(batch: Batch) -> StepResult:
-        batch = {name: batch[name] for name in sorted(batch) if name not in NOT_ON_DEVICE}
-        return StepResult(*(float(x) for x in step(_pieces(batch, accumulation_steps))))
+        told = step(_pieces(_on_device(batch), accumulation_steps))
+        *means, norm, rate = (float(x) for x in told)
+        return StepResult(dict(zip(losses.names, means, strict=True)), norm, rate)
 
     return run
+
+
+class _Losses:
+    """What a loss function returns, as the sum to be minimised and all sums in a fixed order.
+
+    Attributes:
+        names: of the sums; known once the function was called (on TensorFlow and JAX: traced).
+    """
+
+    def __init__(self, loss: Loss):
+        self.loss = loss
+        self.names: tuple[str, ...] = ()
+
+    def __call__(self, batch: Mapping[str, Any], outputs: Mapping[str, Any]) -> tuple[Any, Any]:
+        told = self.loss(batch, outputs)
+        if not isinstance(told, Mapping):
+            told = {"loss": told}
+        self.names = ("loss", *sorted(told.keys() - {"loss"}))
+        sums = [ops.sum(ops.cast(told[name], "float32")) for name in self.names]
+        return sums[0], ops.stack([ops.stop_gradient(each) for each in sums])
 
 
 def network_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
     """The features of a batch that the network takes."""
     return {name: batch[name] for name in INPUTS if name in batch}
+
+
+def _on_device(batch: Batch) -> dict[str, np.ndarray]:
+    return {name: batch[name] for name in sorted(batch) if name not in NOT_ON_DEVICE}
 
 
 def _pieces(batch: Batch, count: int) -> list[dict[str, np.ndarray]]:
@@ -73,149 +118,48 @@ def _pieces(batch: Batch, count: int) -> list[dict[str, np.ndarray]]:
     return [{name: array[span] for name, array in batch.items()} for span in spans]
 
 
-def _tensorflow_step(network: Any, optimizer: Any, loss: Loss, batch: Batch) -> Callable:
-    import tensorflow as tf
-
-    # One trace for all batch sizes and lengths.
-    spec = {
-        name: tf.TensorSpec([None] * array.ndim, array.dtype)
-        for name, array in sorted(batch.items())
-        if name not in NOT_ON_DEVICE
-    }
-    variables = network.trainable_variables
-    sums: list[Any] = []  # Of the pieces' gradients; made when first needed.
-
-    def differentiate(piece: dict[str, Any]) -> tuple[Any, Any, list[Any]]:
-        with tf.GradientTape() as tape:
-            outputs = network(network_inputs(piece), training=True)
-            losses = loss(piece, outputs)
-            total = tf.reduce_sum(losses)
-        gradients = tape.gradient(total, [v.value for v in variables])
-        return total, tf.size(losses), gradients
-
-    def update(total: Any, count: Any, gradients: list[Any]) -> Any:
-        count = tf.cast(count, tf.float32)
-        rate = tf.convert_to_tensor(optimizer.learning_rate, tf.float32)
-        norm = _tensorflow_update(optimizer, gradients, variables, rate, 1.0 / count)
-        return tf.stack([total / count, norm, rate])
-
-    @tf.function(input_signature=[spec])
-    def whole(batch: dict[str, Any]) -> Any:
-        return update(*differentiate(batch))
-
-    @tf.function(input_signature=[spec])
-    def add(piece: dict[str, Any]) -> tuple[Any, Any]:
-        total, count, gradients = differentiate(piece)
-        for accumulated, gradient in zip(sums, gradients, strict=True):
-            if gradient is not None:
-                accumulated.assign_add(tf.cast(tf.convert_to_tensor(gradient), tf.float32))
-        return total, count
-
-    @tf.function
-    def finish(total: Any, count: Any) -> Any:
-        result = update(total, count, [tf.identity(accumulated) for accumulated in sums])
-        for accumulated in sums:
-            accumulated.assign(tf.zeros_like(accumulated))
-        return result
-
-    def step(pieces: list[dict[str, np.ndarray]]) -> np.ndarray:
-        if len(pieces) == 1:
-            return whole(pieces[0]).numpy()
-        if not sums:
-            sums.extend(tf.Variable(tf.zeros(v.shape), trainable=False) for v in variables)
-        results = [add(piece) for piece in pieces]
-        return finish(*(tf.add_n(list(column)) for column in zip(*results, strict=True))).numpy()
-
-    return step
-
-
-def _tensorflow_update(
-    optimizer: Any, gradients: list[Any], variables: list[Any], rate: Any, scale: Any
-) -> Any:
-    """Updates the variables by `scale` times the gradients; returns the gradients' norm.
-
-    AdamW's formula on TensorFlow's fused kernel: one pass over gradient, weight, momentum and
-    velocity (and one for the decay) where the formula in elementary operations takes a dozen.
-    """
-    import tensorflow as tf
-
-    pairs = [
-        # A table of embeddings gets its gradient row by row; made dense once, here.
-        (tf.convert_to_tensor(gradient), variable)
-        for gradient, variable in zip(gradients, variables, strict=True)
-        if gradient is not None
-    ]
-    squares = [tf.nn.l2_loss(tf.cast(gradient, tf.float32)) for gradient, _ in pairs]
-    norm = scale * tf.sqrt(2.0 * tf.add_n(squares))
-    fused = isinstance(optimizer, AdamW) and all(v.dtype == "float32" for _, v in pairs)
-    if not fused:
-        scaled = [gradient * tf.cast(scale, gradient.dtype) for gradient, _ in pairs]
-        optimizer.apply(scaled, [variable for _, variable in pairs])
-        return norm
-
-    scale = scale * optimizer.clip_scale(norm)
-    first, second = optimizer.corrections(optimizer.iterations.value)
-    for gradient, variable in pairs:
-        momentum, velocity, decay = optimizer.slots(variable)
-        weight = variable.value
-        if decay:
-            weight.assign(weight * (1.0 - rate * decay))
-        tf.raw_ops.ResourceApplyAdam(
-            var=weight.handle,
-            m=momentum.value.handle,
-            v=velocity.value.handle,
-            beta1_power=0.0,
-            beta2_power=0.0,
-            lr=rate * tf.sqrt(second) / first,
-            beta1=optimizer.beta_1,
-            beta2=optimizer.beta_2,
-            epsilon=optimizer.epsilon * tf.sqrt(second),
-            grad=gradient * scale,
-        )
-    optimizer.iterations.assign_add(1)
-    return norm
-
-
 def pure_step(network: keras.Model, optimizer: keras.Optimizer, loss: Loss) -> Callable:
     """The training step as a function without side effects, for JAX to compile.
 
     Returns:
-        `step(state, pieces) -> (state, [loss, gradient norm, learning rate])`, where `state` is
-        the values of (trainable, non-trainable, optimizer) variables.
+        `step(state, pieces) -> (state, [means of the losses ..., gradient norm, learning rate])`,
+        where `state` is the values of (trainable, non-trainable, optimizer) variables.
     """
     import jax
+
+    losses = loss if isinstance(loss, _Losses) else _Losses(loss)
 
     def total_loss(trainable: Any, others: Any, piece: Any) -> tuple[Any, Any]:
         outputs, others = network.stateless_call(
             trainable, others, network_inputs(piece), training=True
         )
-        losses = loss(piece, outputs)
-        return ops.sum(losses), (others, losses.shape[0])
+        total, told = losses(piece, outputs)
+        return total, (others, told)
 
     def step(state: Any, pieces: Any) -> tuple[Any, Any]:
         trainable, others, slots = state
         results = []
         for piece in pieces:
-            (total, (others, count)), gradients = jax.value_and_grad(total_loss, has_aux=True)(
+            (_, (others, told)), gradients = jax.value_and_grad(total_loss, has_aux=True)(
                 trainable, others, piece
             )
-            results.append((total, count, gradients))
-        totals, counts, gradients = zip(*results, strict=True)
+            results.append((told, len(piece["token_ids"]), gradients))
+        sums, counts, gradients = zip(*results, strict=True)
         count = sum(counts)
         gradients = jax.tree.map(lambda *parts: sum(parts) / count, *gradients)
         with keras.StatelessScope(list(zip(optimizer.variables, slots, strict=True))):
             rate = ops.cast(optimizer.learning_rate, "float32")
         trainable, slots = optimizer.stateless_apply(slots, gradients, trainable)
-        told = ops.stack([sum(totals) / count, global_norm(gradients), rate])
-        return (trainable, others, slots), told
+        norm_and_rate = ops.stack([global_norm(gradients), rate])
+        return (trainable, others, slots), ops.concatenate([sum(sums) / count, norm_and_rate])
 
     return step
 
 
-def _jax_step(network: Any, optimizer: Any, loss: Loss, batch: Batch) -> Callable:
+def _jax_step(network: Any, optimizer: Any, losses: _Losses) -> Callable:
     import jax
 
-    compiled = jax.jit(pure_step(network, optimizer, loss), donate_argnums=0)
+    compiled = jax.jit(pure_step(network, optimizer, losses), donate_argnums=0)
     groups = network.trainable_variables, network.non_trainable_variables, optimizer.variables
 
     def step(pieces: Any) -> Any:
@@ -229,7 +173,7 @@ def _jax_step(network: Any, optimizer: Any, loss: Loss, batch: Batch) -> Callabl
     return step
 
 
-def _torch_step(network: Any, optimizer: Any, loss: Loss, batch: Batch) -> Callable:
+def _torch_step(network: Any, optimizer: Any, losses: _Losses) -> Callable:
     import torch
 
     def step(pieces: Any) -> Any:
@@ -237,15 +181,15 @@ def _torch_step(network: Any, optimizer: Any, loss: Loss, batch: Batch) -> Calla
         sums, count = 0.0, 0
         for piece in pieces:
             piece = {name: ops.convert_to_tensor(array) for name, array in piece.items()}
-            losses = loss(piece, network(network_inputs(piece), training=True))
-            losses.sum().backward()
-            sums, count = sums + float(losses.detach().sum()), count + len(losses)
+            total, told = losses(piece, network(network_inputs(piece), training=True))
+            total.backward()
+            sums, count = sums + told.detach(), count + len(piece["token_ids"])
         reached = [v for v in network.trainable_variables if v.value.grad is not None]
         gradients = [v.value.grad / count for v in reached]
         with torch.no_grad():
             rate = float(optimizer.learning_rate)
             norm = float(global_norm(gradients))
             optimizer.apply(gradients, reached)
-        return sums / count, norm, rate
+        return [*(sums / count).tolist(), norm, rate]
 
     return step
