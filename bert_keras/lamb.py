@@ -26,12 +26,12 @@ class Lamb(AdamW):
     and the Model Garden's optimizer. Keras' own `Lamb` decays outside of the ratio and has no such
     exceptions: another optimizer.
 
-    The arguments are AdamW's. The paper does not clip gradients; its authors' and NVIDIA's programs
+    The arguments are AdamW's, by name. The paper does not clip gradients; its authors' and NVIDIA's programs
     do, to a global norm of 1, which is the default here too.
     """
 
-    def __init__(self, *args: Any, name: str = "lamb", **kwargs: Any):
-        super().__init__(*args, name=name, **kwargs)
+    def __init__(self, learning_rate: Any = 1e-3, *, name: str = "lamb", **kwargs: Any):
+        super().__init__(learning_rate, name=name, **kwargs)
 
     def update_weight(self, variable: Any, old: Any, direction: Any, rate: Any, decay: Any) -> None:
         """Adds the decay, and scales the update to the weight where the variable is adapted."""

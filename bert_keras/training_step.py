@@ -28,7 +28,7 @@ Loss = Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
 
 
 class StepResult(NamedTuple):
-    """What a step tells: means of the losses by name, norm of the gradient before the clip, rate."""
+    """What a step tells: mean losses by name, norm of the gradient before the clip, rate."""
 
     losses: dict[str, float]
     gradient_norm: float
@@ -178,7 +178,8 @@ def _torch_step(network: Any, optimizer: Any, losses: _Losses) -> Callable:
 
     def step(pieces: Any) -> Any:
         network.zero_grad()
-        sums, count = 0.0, 0
+        sums: Any = 0.0
+        count = 0
         for piece in pieces:
             piece = {name: ops.convert_to_tensor(array) for name, array in piece.items()}
             total, told = losses(piece, network(network_inputs(piece), training=True))
