@@ -11,28 +11,41 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from bert_keras.errors import InputError
 
 PathLike = str | os.PathLike[str]
 
 
-def write_bytes(path: PathLike, data: bytes) -> None:
-    """Writes `data` to `path` in one step that a crash cannot split."""
+@contextlib.contextmanager
+def new_file(path: PathLike) -> Iterator[BinaryIO]:
+    """Yields a file for bytes that becomes `path` once the block has succeeded.
+
+    Any number of bytes can be written one after the other; on failure nothing is left. An OSError
+    of the writing (a full disk) names `path`.
+    """
     path = pathlib.Path(path)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         pathlib.Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
         raise
     sync_directory(path.parent)
+
+
+def write_bytes(path: PathLike, data: bytes) -> None:
+    """Writes `data` to `path` in one step that a crash cannot split."""
+    with new_file(path) as file:
+        file.write(data)
 
 
 def write_text(path: PathLike, text: str) -> None:

@@ -1,0 +1,223 @@
+"""TFRecord files, written and read with every checksum.
+
+A TFRecord file is a row of records, each framed by checksums (TensorFlow's
+`core/lib/io/record_writer.h`)::
+
+    length of the data, 8 bytes | masked CRC-32C of them, 4 | data | masked CRC-32C of it, 4
+
+all little-endian. A file that was cut between two records is still such a file: only the counts of
+a manifest tell (`record_directory.py`). Everything here is read as if somebody had made it to do
+harm: a length whose checksum is right is not believed beyond what the file can hold.
+"""
+
+import contextlib
+import gzip
+import hashlib
+import os
+import pathlib
+import stat
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, BinaryIO
+
+import google_crc32c
+
+from bert_keras import files
+from bert_keras.data.record_manifest import Shard
+from bert_keras.errors import InputError
+
+# A row of 512 tokens takes 2 to 5 kB. Packed files do not tell how much they hold.
+MAX_RECORD_BYTES = 64 * 2**20
+
+# zlib's fastest: packing is the slowest step of writing.
+GZIP_LEVEL = 1
+
+_FRAME_BYTES = 12  # before the data: its length and the checksum of that
+
+
+class ShardWriter:
+    """Writes one shard; it is there, whole, once the `with` block has succeeded.
+
+        with ShardWriter(directory / shard_file(0, 1)) as writer:
+            writer.write_all(records)
+        writer.shard  # Shard(file="part-00000-of-00001.tfrecord", count=...)
+
+    The same records give the same bytes every time, packed (a name that ends in .gz) or not.
+
+    Args:
+        path: the file; replaced if it is there.
+    """
+
+    def __init__(self, path: files.PathLike):
+        self.path = pathlib.Path(path)
+        self._frames: dict[int, bytes] = {}  # by length: few of them, and half of the time
+        self._count = 0
+        self._shard: Shard | None = None
+
+    def __enter__(self) -> "ShardWriter":
+        with contextlib.ExitStack() as stack:
+            self._hashed = _HashedFile(stack.enter_context(files.new_file(self.path)))
+            self._out: Any = self._hashed
+            if self.path.name.endswith(".gz"):
+                self._out = stack.enter_context(
+                    gzip.GzipFile("", "wb", GZIP_LEVEL, self._hashed, mtime=0)
+                )
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        done = self._stack.__exit__(*error)
+        if error[0] is None:
+            size, digest = self._hashed.size, self._hashed.digest.hexdigest()
+            self._shard = Shard(self.path.name, self._count, size, digest)
+        return done
+
+    def write(self, record: bytes) -> None:
+        """Writes one record."""
+        self.write_all([record])
+
+    def write_all(self, records: Sequence[bytes]) -> None:
+        """Writes many records; faster than one by one."""
+        pieces: list[bytes] = []
+        for record in records:
+            frame = self._frames.get(len(record))
+            if frame is None:
+                length = struct.pack("<Q", len(record))
+                frame = self._frames[len(record)] = length + _checksum(length)
+            pieces += (frame, record, _checksum(record))
+        self._out.write(b"".join(pieces))
+        self._count += len(records)
+
+    @property
+    def shard(self) -> Shard:
+        """What was written; known after the block."""
+        if self._shard is None:
+            raise ValueError("`shard` is known once the `with` block has succeeded.")
+        return self._shard
+
+
+def read_shard(path: files.PathLike, count: int | None = None) -> Iterator[bytes]:
+    """Yields the records of a TFRecord file, plain or packed (a name that ends in .gz).
+
+    Both checksums of each record are compared. Memory: one record and a buffer.
+
+    Args:
+        path: the file.
+        count: the records that the manifest says are there.
+
+    Raises:
+        InputError: the file cannot be read, is damaged, or has another count; names the record and
+            its byte (in a packed file: the byte of what it unpacks to).
+    """
+
+    def refuse(fault: str) -> None:
+        raise InputError(f"{fault} Copy the file again, or make the records again.")
+
+    found = 0
+    for record in scan(pathlib.Path(path), refuse):
+        yield record
+        found += 1
+    if count is not None and found != count:
+        refuse(miscount(path, found, count))
+
+
+def count_shards(paths: Iterable[files.PathLike]) -> tuple[Shard, ...]:
+    """Describes TFRecord files that no manifest describes, such as another program's.
+
+    Every record is read, and its checksums compared.
+
+    Raises:
+        InputError: as in `read_shard`.
+    """
+    shards = []
+    for path in map(pathlib.Path, paths):
+        count = sum(1 for _ in read_shard(path))
+        shards.append(Shard(path.name, count, path.stat().st_size, sha256(path)))
+    return tuple(shards)
+
+
+def miscount(path: files.PathLike, found: int, count: int) -> str:
+    """Says that a shard has too few records, or too many."""
+    return f"{path}: it ends after {found} records, where the manifest says {count}."
+
+
+def scan(path: pathlib.Path, on_fault: Callable[[str], None]) -> Iterator[bytes]:
+    """Yields the sound records of a file, and calls `on_fault` with a line about each fault.
+
+    After data with a wrong checksum it goes on with the next record; after a wrong length nobody
+    knows where that is.
+    """
+    number = offset = 0
+    try:
+        with _open(path) as (file, size):
+            while header := file.read(_FRAME_BYTES):
+                where = f"{path}: record {number} at byte {offset}:"
+                if len(header) < _FRAME_BYTES:
+                    return on_fault(f"{where} the file ends inside of it; it was cut off.")
+                length = int.from_bytes(header[:8], "little")
+                if header[8:] != _checksum(header[:8]):
+                    return on_fault(f"{where} the checksum of its length is wrong; damaged.")
+                end = offset + _FRAME_BYTES + length + 4
+                if size is not None and end > size:
+                    return on_fault(
+                        f"{where} it would end at byte {end} of a file of {size}; it was cut off."
+                    )
+                if length > MAX_RECORD_BYTES:
+                    return on_fault(
+                        f"{where} {length} bytes, more than the {MAX_RECORD_BYTES} allowed."
+                    )
+                record = file.read(length)
+                checksum = file.read(4)
+                if len(checksum) < 4:
+                    return on_fault(f"{where} the file ends inside of it; it was cut off.")
+                if checksum == _checksum(record):
+                    yield record
+                else:
+                    on_fault(f"{where} the checksum of its data is wrong; damaged.")
+                number, offset = number + 1, end
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        on_fault(f"{path}: record {number} at byte {offset} cannot be read ({reason}).")
+
+
+@contextlib.contextmanager
+def _open(path: pathlib.Path) -> Iterator[tuple[BinaryIO, int | None]]:
+    """Yields a file of frames and its length; None if it is packed, which does not tell."""
+    if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
+        raise OSError(0, "not a plain file")
+    with open(path, "rb", buffering=2**18) as file:
+        if path.name.endswith(".gz"):
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                yield unpacked, None  # type: ignore[misc]
+        else:
+            yield file, os.fstat(file.fileno()).st_size
+
+
+class _HashedFile:
+    """A file that knows what was written to it."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.size = 0
+        self.digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.size += len(data)
+        self.digest.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def sha256(path: pathlib.Path) -> str:
+    """The hash of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checksum(data: bytes) -> bytes:
+    """CRC-32C, turned by 15 bits and shifted: sums over data that holds sums stay apart."""
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
