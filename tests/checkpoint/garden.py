@@ -110,6 +110,10 @@ def save(name, network, outputs, with_trainer=False, **items):
     np.savez(os.path.join(folder, name, "outputs.npz"), **values)
 
 
+def first_names(outputs):
+    return {"mlm_logits": outputs["masked_lm"], "next_sentence": outputs["classification"]}
+
+
 made = encoder(return_word_embeddings=True)
 save("encoder", made, lambda: made(batch), encoder=made)
 made = encoder(return_word_embeddings=True)
@@ -161,6 +165,21 @@ save("first_masked_lm", made, pretraining(made), model=made)
 for name, pooled in (("classifier", True), ("classifier_with_pooler", False)):
     made = models.BertClassifier(encoder(), num_classes=4, use_encoder_pooler=pooled)
     save(name, made, lambda: {"logits": made(batch)}, model=made)
+for name, kind in (("tagger", networks.BertEncoderV2), ("first_tagger", networks.BertEncoder)):
+    made = models.BertTokenClassifier(encoder(kind), num_classes=5)
+    save(name, made, lambda: made(batch), model=made)
+for name, kind in (("span", networks.BertEncoderV2), ("first_span", networks.BertEncoder)):
+    made = models.BertSpanLabeler(encoder(kind))
+    save(name, made, lambda: dict(zip(("start_logits", "end_logits"), made(batch))), model=made)
+made = models.BertPretrainer(
+    encoder(networks.BertEncoder, dict_outputs=False), num_classes=2, num_token_predictions=tokens,
+    activation=tanh,
+)
+save("first_pretrainer", made, lambda: first_names(made(masked)), with_trainer=True, model=made)
+made = models.BertClassifier(
+    encoder(), num_classes=4, cls_head=tf_keras.layers.Dense(4, name="own")
+)
+save("own_head", made, lambda: {"logits": made(batch)}, model=made)
 """
 
 

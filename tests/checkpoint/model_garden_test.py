@@ -79,6 +79,11 @@ CASES = {
     "two_activations": ("masked_lm", {"encoder_outputs", "mlm_logits"}),
     "classifier": ("sequence_classification", {"logits"}),
     "classifier_with_pooler": ("sequence_classification", {"logits"}),
+    "tagger": ("token_classification", {"logits"}),
+    "first_tagger": ("token_classification", {"logits"}),
+    "span": ("question_answering", {"start_logits", "end_logits"}),
+    "first_span": ("question_answering", {"start_logits", "end_logits"}),
+    "first_pretrainer": ("pretraining", {"mlm_logits", "next_sentence"}),
 }
 
 
@@ -99,6 +104,31 @@ def test_reads_every_model(garden, name, record_property):
     record_property("largest difference", difference)
     assert compared >= needed
     assert difference < TOLERANCE
+
+
+def test_every_variable_of_the_first_pretrainer_is_read(garden):
+    report = model_garden.load_network(garden / "first_pretrainer").report
+    assert report.unused == () and report.optimizer > 40
+    assert {row[1] for row in report.places if "next_sentence" in row[0]} == {
+        f"model/layer_with_weights-1/layer_with_weights-0/{name}" for name in ("kernel", "bias")
+    }
+
+
+def test_a_head_of_ones_own_is_named(garden):
+    """BertClassifier(cls_head=...): what it computes is not known from its variables."""
+    found = line(model_garden.load_network, garden / "own_head")
+    assert "unexpected, the file holds 2 tensors: model/layer_with_weights-1/bias, model/" in found
+    ignored = "model/layer_with_weights-1"
+    loaded = model_garden.load_network(garden / "own_head", ignore_unexpected=ignored)
+    assert loaded.head == "encoder"
+
+
+def test_a_head_becomes_no_other_kind_of_head(garden):
+    for name, head in (("span", "token_classification"), ("tagger", "sequence_classification")):
+        with pytest.raises(CheckpointMismatch) as error:
+            model_garden.load_network(garden / name, head=head)
+        assert error.value.missing == ["classifier/out_proj/kernel", "classifier/out_proj/bias"]
+        assert len(error.value.unexpected) == 2
 
 
 def test_the_pooler_is_the_one_that_was_trained(garden):
