@@ -22,8 +22,8 @@ FORBIDDEN = {
 # Top files of bert_keras that may import more than Keras; every other one, new ones too, may not.
 MORE_THAN_KERAS = {
     *("__init__", "text_model", "prediction", "run_directory"),
-    *("training", "training_log", "training_step", "tensorflow_step", "stop_signals"),
-    *("loss_guard", "weight_average"),
+    *("training", "training_log", "training_run", "training_step", "tensorflow_step"),
+    *("loss_guard", "stop_signals", "weight_average"),
 }
 
 MAY_IMPORT_TENSORFLOW = (
@@ -34,13 +34,12 @@ MAY_IMPORT_TENSORFLOW = (
 # The parts of training that belong to one backend, TensorBoard, and TensorFlow's own checkpoints:
 # inside functions only.
 MAY_IMPORT_TENSORFLOW_WHEN_RUN = (
-    "bert_keras/checkpoint/foreign.py",
+    "bert_keras/checkpoint/foreign_garden.py",
     "bert_keras/checkpoint/google.py",
     "bert_keras/checkpoint/object_graph.py",
     "bert_keras/checkpoint/tf_checkpoint.py",
     "bert_keras/checkpoint/tf_index.py",
     "bert_keras/prediction.py",
-    "bert_keras/training.py",
     "bert_keras/run_directory.py",
     "bert_keras/tensorflow_step.py",
     "bert_keras/weight_average.py",
