@@ -21,12 +21,17 @@ from typing import Any
 import numpy as np
 
 from bert_keras.data.counter_random import Stream, random_below, random_bits
+from bert_keras.data.masking_units import (
+    INDEX_BITS,
+    choose,
+    gather,
+    run_breaks,
+    sort_keys,
+    word_breaks,
+)
 from bert_keras.errors import InputError
 
 UNITS = ("token", "word", "ngram", "span")
-# Low bits of a sort key hold the unit's number, whatever T is, so that padding changes no order;
-# 20 random bits are left.
-INDEX_BITS = 12
 LARGEST = 0x7FFFFFFF
 # Draws of an action or a length are 30 bits, so that a share of 1 still has a threshold in int32.
 DRAW_BITS = 30
@@ -153,6 +158,8 @@ def mask_rows(
         return mask(token_ids, word_starts, padding_mask, epoch, rows)
 
     step = max(1, CHUNK_CELLS // width)
+    if not isinstance(epoch, int):
+        epoch = np.broadcast_to(np.reshape(epoch, -1), len(token_ids))
     parts = [
         mask(
             token_ids[start : start + step],
@@ -195,17 +202,17 @@ def _mask_rows(
 
     if masking.unit == "token":
         unit_of_cell = cells
-        keys = _sort_keys(draw(Stream.UNIT_ORDER, cells), cells, xp)
+        keys = sort_keys(draw(Stream.UNIT_ORDER, cells), cells, xp)
         keys = xp.where(special, LARGEST, keys)
-        last = _gather(xp.sort(keys, axis=1), budget - 1, xp)  # [B, 1]
+        last = gather(xp.sort(keys, axis=1), budget - 1, xp)  # [B, 1]
         chosen = xp.logical_and(keys <= last, xp.logical_not(special))
     else:
-        breaks = _word_breaks(word_starts, special, xp)
+        breaks = word_breaks(word_starts, special, xp)
         if masking.unit != "word":
             lengths = _run_lengths(masking, draw(Stream.RUN_LENGTH, cells), xp)
-            breaks = _run_breaks(breaks, special, lengths, xp)
+            breaks = run_breaks(breaks, special, lengths, xp)
         unit_of_cell = xp.cumsum(breaks, axis=1, dtype="int32") - 1
-        chosen = _choose(breaks, unit_of_cell, special, draw(Stream.UNIT_ORDER, cells), budget, xp)
+        chosen = choose(breaks, unit_of_cell, special, draw(Stream.UNIT_ORDER, cells), budget, xp)
 
     by_unit = masking.replace_by == "word"
     action = draw(Stream.ACTION, unit_of_cell if by_unit else cells)
@@ -233,24 +240,12 @@ def _predictions(
         positions = xp.pad(positions, ((0, 0), (0, num_predictions - width)), constant_values=width)
     used = positions < width  # [B, P]
     positions = xp.where(used, positions, 0)
-    ids = xp.where(used, _gather(token_ids, positions, xp), 0)
+    ids = xp.where(used, gather(token_ids, positions, xp), 0)
     return {
         "masked_positions": xp.array(positions, "int32"),
         "masked_ids": xp.array(ids, "int32"),
         "masked_weights": xp.array(used, "float32"),
     }
-
-
-def _sort_keys(bits: Any, index: Any, xp: Any) -> Any:
-    """Keys in random order, no two alike: random bits high, the unit's number low."""
-    return xp.bitwise_or(xp.bitwise_and(bits, -(1 << INDEX_BITS)), index)
-
-
-def _word_breaks(word_starts: Any, special: Any, xp: Any) -> Any:
-    """int32 [B, T], 1 where a word begins; every special cell is a word of its own."""
-    after_special = xp.concatenate([xp.ones_like(special[:, :1]), special[:, :-1]], axis=1)
-    breaks = xp.logical_or(xp.equal(word_starts, 1), xp.logical_or(special, after_special))
-    return xp.array(breaks, "int32")
 
 
 def _run_lengths(masking: Masking, bits: Any, xp: Any) -> Any:
@@ -260,106 +255,3 @@ def _run_lengths(masking: Masking, bits: Any, xp: Any) -> Any:
     for longer in np.cumsum(masking.run_lengths())[:-1]:
         lengths = lengths + xp.array(draws >= round(longer * (1 << DRAW_BITS)), "int32")
     return lengths
-
-
-def _run_breaks(breaks: Any, special: Any, lengths: Any, xp: Any) -> Any:
-    """Cuts a row of words into runs: from its first word on, each as long as its draw.
-
-    A run ends before a special token, which is a run of its own. Which words begin runs is a walk
-    that hops from one beginning to the next; doubling the hop lays out all of it in log2 T steps.
-
-    Returns:
-        int32 [B, T], 1 where a run begins.
-    """
-    width = breaks.shape[1]
-    index = xp.arange(width, dtype="int32")[None]  # words, [1, U]
-    cell_of_word = xp.sort(xp.where(xp.equal(breaks, 1), index, width), axis=1)  # [B, U]
-    # Slots after the last word count as special.
-    beyond = xp.equal(cell_of_word, width)
-    stops = _gather(special, xp.minimum(cell_of_word, width - 1), xp)
-    stops = xp.logical_or(stops, beyond)  # [B, U]
-
-    end = xp.full_like(breaks[:, :1], width)  # [B, 1]
-    stop_words = xp.concatenate([xp.sort(xp.where(stops, index, width), axis=1), end], axis=1)
-    stops_before = xp.cumsum(xp.array(stops, "int32"), axis=1, dtype="int32")
-    next_stop = _gather(stop_words, stops_before, xp)  # [B, U]
-    hop = xp.where(stops, index + 1, xp.minimum(index + lengths, next_stop))
-    hop = xp.array(xp.concatenate([hop, end], axis=1), "int32")  # [B, U + 1]; the end stays
-
-    begins = xp.zeros_like(end)  # [B, 1]: word 0
-    while begins.shape[1] <= width:
-        begins = xp.concatenate([begins, _gather(hop, begins, xp)], axis=1)
-        hop = _gather(hop, hop, xp)
-    cells = xp.concatenate([cell_of_word, end], axis=1)
-    cells = _gather(cells, begins[:, : width + 1], xp)
-    return _scatter(cells, xp.ones_like(cells), width + 1, xp)[:, :width]
-
-
-def _choose(breaks: Any, unit_of_cell: Any, special: Any, bits: Any, budget: Any, xp: Any) -> Any:
-    """Chooses units in random order; returns bool [B, T], True on all their cells."""
-    width = breaks.shape[1]
-    index = xp.arange(width, dtype="int32")[None]
-    too_long = width + 1  # longer than any budget
-    begins = xp.sort(xp.where(xp.equal(breaks, 1), index, width), axis=1)  # [B, U]
-    ends = xp.concatenate([begins[:, 1:], xp.full_like(begins[:, :1], width)], axis=1)
-    # A special unit's first cell is special. Unused units have length 0.
-    stops = _gather(special, xp.minimum(begins, width - 1), xp)
-    lengths = xp.where(xp.logical_or(stops, xp.equal(begins, width)), too_long, ends - begins)
-
-    keys = xp.sort(_sort_keys(bits, index, xp), axis=1)
-    order = xp.bitwise_and(keys, (1 << INDEX_BITS) - 1)  # [B, U]
-    taken = _greedy(xp.array(_gather(lengths, order, xp), "int32"), budget, xp)
-    taken = _scatter(order, xp.array(taken, "int32"), width, xp)
-    return xp.equal(_gather(taken, unit_of_cell, xp), 1)
-
-
-def _greedy(lengths: Any, budget: Any, xp: Any) -> Any:
-    """Takes units in order, skipping each that no longer fits; bool [B, U].
-
-    In rounds, over the units that would fit what is left (the others never will, since it only
-    shrinks): a cumulative sum of their lengths finds how far one can go without a skip. All up
-    to there are taken, as one after the other would; the next one is too long for what is left
-    now, and so drops out with its like. The lengths that end a round shrink from round to round,
-    and each needs a unit of its own: there are below sqrt(2 T) + 1 rounds, three or so mostly.
-    """
-
-    def some(active: Any, taken: Any, left: Any) -> Any:
-        return xp.any(active)
-
-    def take_prefix(active: Any, taken: Any, left: Any) -> tuple[Any, Any, Any]:
-        total = xp.cumsum(xp.where(active, lengths, 0), axis=1, dtype="int32")
-        fits = xp.logical_and(active, total <= left)
-        left = left - xp.max(xp.where(fits, total, 0), axis=1, keepdims=True)
-        taken = xp.logical_or(taken, fits)
-        active = xp.logical_and(xp.logical_and(active, xp.logical_not(fits)), lengths <= left)
-        return active, taken, left
-
-    active = lengths <= budget
-    state = active, xp.zeros_like(active), budget
-    if xp is not np:
-        return xp.while_loop(some, take_prefix, state)[1]
-    while some(*state):
-        state = take_prefix(*state)
-    return state[1]
-
-
-def _gather(x: Any, positions: Any, xp: Any) -> Any:
-    """`take_along_axis` over the last of two axes; its NumPy form takes three times as long."""
-    if xp is not np:
-        return xp.take_along_axis(x, positions, axis=1)
-    rows = np.arange(len(x))[:, None] * x.shape[1]
-    return x.reshape(-1).take(rows + positions)
-
-
-def _scatter(positions: Any, values: Any, width: int, xp: Any) -> Any:
-    """int32 [B, width] with `values` [B, K] at `positions` [B, K], 0 elsewhere."""
-    shape = xp.shape(positions)
-    row = xp.arange(shape[0], dtype="int32")[:, None]
-    flat = xp.reshape(row * width + positions, (-1,))  # below 2³¹ for every batch that fits
-    if xp is np:
-        out = np.zeros(shape[0] * width, "int32")
-        out[flat] = values.reshape(-1)
-    else:
-        out = xp.zeros((shape[0] * width,), "int32")
-        out = xp.scatter_update(out, flat[:, None], xp.reshape(values, (-1,)))
-    return xp.reshape(out, (-1, width))

@@ -10,12 +10,8 @@ import pytest
 from scipy import stats
 
 from bert_keras.data.counter_random import Stream, random_bits
-from bert_keras.data.masking import (
-    Masking,
-    _run_breaks,
-    _run_lengths,
-    mask_rows,
-)
+from bert_keras.data.masking import Masking, _run_lengths, mask_rows
+from bert_keras.data.masking_units import run_breaks
 from bert_keras.errors import InputError
 from tests.data import masking_reference
 
@@ -224,7 +220,7 @@ def test_runs_have_the_lengths_of_their_law(masking, pmf):
     special = np.zeros(ones.shape, bool)
     special[:, [0, -1]] = True
     bits = random_bits(1, Stream.RUN_LENGTH, 0, np.arange(count)[:, None], np.arange(width)[None])
-    runs = _run_breaks(ones, special, _run_lengths(masking, bits, np), np)
+    runs = run_breaks(ones, special, _run_lengths(masking, bits, np), np)
     counts = np.zeros(longest + 1, int)
     for row in runs:
         begins = np.flatnonzero(row)[1:]  # without [CLS]
@@ -285,12 +281,7 @@ if os.environ["KERAS_BACKEND"] != "tensorflow":
 import numpy as np
 from keras import ops
 from bert_keras.data.counter_random import Stream, random_bits
-from bert_keras.data.masking import (
-    Masking,
-    _run_breaks,
-    _run_lengths,
-    mask_rows,
-)
+from bert_keras.data.masking import Masking, mask_rows
 from tests.data.masking_test import IDS, UNITS, random_rows
 
 out = {}
