@@ -21,7 +21,7 @@ FORBIDDEN = {
 
 # Top files of bert_keras that may import more than Keras; every other one, new ones too, may not.
 MORE_THAN_KERAS = {
-    *("__init__", "text_model", "prediction", "run_directory"),
+    *("__init__", "masking_layer", "text_model", "prediction", "run_directory"),
     *("training", "training_log", "training_run", "training_step", "tensorflow_step"),
     *("loss_guard", "stop_signals", "weight_average"),
 }
@@ -39,6 +39,7 @@ MAY_IMPORT_TENSORFLOW_WHEN_RUN = (
     "bert_keras/checkpoint/object_graph.py",
     "bert_keras/checkpoint/tf_checkpoint.py",
     "bert_keras/checkpoint/tf_index.py",
+    "bert_keras/data/masking_map.py",
     "bert_keras/prediction.py",
     "bert_keras/run_directory.py",
     "bert_keras/tensorflow_step.py",

@@ -280,7 +280,6 @@ if os.environ["KERAS_BACKEND"] != "tensorflow":
     sys.modules["tensorflow"] = None
 import numpy as np
 from keras import ops
-from bert_keras.data.counter_random import Stream, random_bits
 from bert_keras.data.masking import Masking, mask_rows
 from tests.data.masking_test import IDS, UNITS, random_rows
 
