@@ -28,10 +28,9 @@ MORE_THAN_KERAS = {
 
 MAY_IMPORT_TENSORFLOW = (
     "bert_keras/text/graph_*.py",
-    "bert_keras/data/tfrecord.py",
     "bert_keras/serving/*.py",
 )
-# The parts of training that belong to one backend, TensorBoard, and TensorFlow's own checkpoints:
+# The parts of training that belong to one backend, TensorBoard, TensorFlow's own files:
 # inside functions only.
 MAY_IMPORT_TENSORFLOW_WHEN_RUN = (
     "bert_keras/checkpoint/foreign_garden.py",
@@ -39,6 +38,8 @@ MAY_IMPORT_TENSORFLOW_WHEN_RUN = (
     "bert_keras/checkpoint/object_graph.py",
     "bert_keras/checkpoint/tf_checkpoint.py",
     "bert_keras/checkpoint/tf_index.py",
+    "bert_keras/data/record_text.py",  # tf.train.Example
+    "bert_keras/data/token_blocks.py",  # runs the graph tokenizer
     "bert_keras/data/masking_map.py",
     "bert_keras/prediction.py",
     "bert_keras/run_directory.py",

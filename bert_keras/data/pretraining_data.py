@@ -1,0 +1,325 @@
+"""The job that makes pretraining data: raw text files to a record directory, in three passes.
+
+    1  blocks of text -> blocks of tokens     this process reads, workers tokenize
+    2  blocks of tokens -> rows, dealt        each block with another that lends random segments
+    3  rows of a bucket -> records            gathered from all blocks, shuffled, masked, encoded
+
+Units of work are pure functions (`pretraining_units`): the bytes do not depend on the number of
+workers. What a unit makes is a file in a hidden work folder, whole or absent, so the same call made
+again goes on behind the last whole file. Memory is that of a few blocks or a bucket, whatever the
+corpus. The manifest is written last.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import pathlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tqdm
+
+from bert_keras import files
+from bert_keras.data import corpus, pretraining_units, record_directory, rows
+from bert_keras.data.instances import NEXT_SENTENCE
+from bert_keras.data.pretraining_settings import PARTNER, Output, Settings, fingerprints, flags
+from bert_keras.data.record_manifest import Manifest, Shard
+from bert_keras.data.tfrecord import ShardWriter
+from bert_keras.data.token_blocks import TokenBlock
+from bert_keras.data.work_folder import WorkFolder
+from bert_keras.data.workers import Workers
+from bert_keras.errors import InputError
+from bert_keras.text.vocabulary import SPECIAL_TOKENS
+
+_SHARD_TOKENS = 4 << 20  # 20 MB of dynamic records, 30 MB of static ones
+_MAX_SHARDS = 1024
+_BUCKET_TOKENS = 8 << 20  # 4 bytes each; a worker holds two copies of a bucket
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockCounts:
+    """What is known of a block of tokens without reading it.
+
+    Attributes:
+        before: documents of the corpus that had ended before it.
+        first, last: the numbers of its first and last document with a token.
+        documents, sentences, tokens, bytes: how many it has.
+    """
+
+    before: int
+    first: int
+    last: int
+    documents: int
+    sentences: int
+    tokens: int
+    bytes: int
+
+
+def create(
+    settings: Settings,
+    input_files: Sequence[pathlib.Path],
+    output: Output,
+    *,
+    num_workers: int = 1,
+    progress: bool = False,
+) -> Manifest:
+    """Makes pretraining data, or goes on with what the same call began.
+
+    Args:
+        settings: what to make.
+        input_files: raw text (see `corpus`), in this order.
+        output: where to.
+        num_workers: processes; 1 works in this one.
+        progress: show bars with the speed and the time that is left.
+
+    Returns:
+        What was made; `output.directory` has it as manifest.json.
+
+    Raises:
+        InputError: the text, the vocabulary or the place is not as it has to be.
+    """
+    asked = flags(settings, input_files, output)
+    job = asked | fingerprints(settings, input_files)
+    work = WorkFolder(output.work_folder, job)
+    with work.opened(output.check), Workers(num_workers) as workers:
+        passes = _Passes(settings, work, workers, progress)
+        blocks = passes.tokenize(input_files)
+        _check_text(blocks, settings, input_files)
+        tokens = sum(block.tokens for block in blocks) * settings.dupe_factor
+        num_shards = len(output.paths) or output.num_shards
+        num_shards = num_shards or min(-(-tokens // _SHARD_TOKENS), _MAX_SHARDS)
+        # A shard is every num_shards-th bucket, so that shards differ by one record at most.
+        num_buckets = num_shards * -(-tokens // (_BUCKET_TOKENS * num_shards))
+        counts = passes.make_rows(blocks, num_buckets)
+        written = passes.write(counts, num_buckets, output.shards(num_shards))
+        manifest = _manifest(settings, asked, blocks, written)
+        if output.directory:
+            settings.tokenizer.save(output.directory)
+            record_directory.write_manifest(output.directory, manifest)
+        work.remove()
+    return manifest
+
+
+class _Passes:
+    """The three passes, each from the files of the one before."""
+
+    def __init__(self, settings: Settings, work: WorkFolder, workers: Workers, progress: bool):
+        self._settings = settings
+        self._work = work
+        self._workers = workers
+        self._progress = progress
+
+    def tokenize(self, input_files: Sequence[pathlib.Path]) -> list[BlockCounts]:
+        """Pass 1."""
+        found = self._work.once("blocks", lambda: self._tokenize(input_files))
+        return [BlockCounts(**block) for block in found]
+
+    def _tokenize(self, input_files: Sequence[pathlib.Path]) -> list[dict[str, int]]:
+        read: list[int] = []
+
+        def units() -> Iterator[tuple]:
+            for block in itertools.chain.from_iterable(map(corpus.blocks, input_files)):
+                path = self._work.file("tokens", len(read))
+                read.append(block.read)
+                # Of a block that was tokenized before a stop, only the place is sent.
+                yield self._settings, None if path.exists() else block, len(block.data), path
+
+        counts, before = [], 0
+        with self._bar("1/3 tokens", sum(path.stat().st_size for path in input_files), "B") as bar:
+            for found, ended in self._workers.map(_tokenize_unit, units()):
+                found["first"] += before
+                found["last"] += before
+                counts.append({"before": before, **found})
+                before += ended
+                bar.update(read[len(counts) - 1])
+        return counts
+
+    def make_rows(self, blocks: list[BlockCounts], num_buckets: int) -> list[int]:
+        """Pass 2; returns the number of rows of each block."""
+        copies = self._settings.dupe_factor
+
+        def place(number: int) -> tuple[pathlib.Path, int]:
+            return self._work.file("tokens", number), blocks[number].before
+
+        units = []
+        others: list[tuple[pathlib.Path, int] | None]
+        for number in range(len(blocks)):
+            partners = _partners(self._settings, blocks, number)
+            others = [*map(place, partners)] or [None] * copies
+            path = self._work.file("rows", number)
+            units.append((self._settings, number, place(number), others, num_buckets, path))
+        counts = []
+        total = sum(block.bytes for block in blocks) * copies
+        with self._bar("2/3 rows", total, "B") as bar:
+            for block, count in zip(blocks, self._workers.map(_rows_unit, units)):
+                counts.append(count)
+                bar.update(block.bytes * copies)
+        return counts
+
+    def write(
+        self, counts: list[int], num_buckets: int, paths: list[pathlib.Path]
+    ) -> list[tuple[Shard, int]]:
+        """Pass 3; returns the shards, each with its tokens."""
+        sources = [self._work.file("rows", number) for number in range(len(counts))]
+        # Row 0 of a block is dealt to the bucket behind the last one of the block before.
+        deals = (np.cumsum(counts) - counts).tolist()
+        units = []
+        for number, path in enumerate(paths):
+            buckets = range(number, num_buckets, len(paths))
+            done = self._work.file("shard", number)
+            units.append((self._settings, buckets, num_buckets, sources, deals, path, done))
+        written = []
+        with self._bar("3/3 records", sum(counts), "") as bar:
+            for shard, tokens in self._workers.map(_shard_unit, units):
+                written.append((Shard(**shard), tokens))
+                bar.update(shard["count"])
+        return written
+
+    def _bar(self, what: str, total: int, unit: str) -> tqdm.tqdm:
+        return tqdm.tqdm(
+            total=total,
+            desc=what,
+            unit=unit,
+            unit_scale=True,
+            mininterval=0.5 if sys.stderr.isatty() else 10.0,
+            disable=not self._progress,
+        )
+
+
+# --- units of work, from files to files; run in workers -----------------------------------------
+
+
+def _tokenize_unit(
+    settings: Settings, block: corpus.Block | None, size: int, path: pathlib.Path
+) -> tuple[dict[str, int], int]:
+    """Returns what BlockCounts has, numbers from the block's own, and how many documents ended."""
+    if block is not None:
+        pretraining_units.tokenize(settings, block).save(path)
+    found = TokenBlock.load(path)
+    counts = {
+        "first": int(found.numbers[0]) if len(found.numbers) else 0,
+        "last": int(found.numbers[-1]) if len(found.numbers) else 0,
+        "documents": len(found.numbers),
+        "sentences": len(found.sentences) - 1,
+        "tokens": len(found.cells),
+        "bytes": size,
+    }
+    return counts, found.ended
+
+
+def _rows_unit(
+    settings: Settings,
+    number: int,
+    own: tuple[pathlib.Path, int],
+    others: Sequence[tuple[pathlib.Path, int] | None],
+    num_buckets: int,
+    path: pathlib.Path,
+) -> int:
+    """Returns the number of rows."""
+    if not path.exists():
+        block = TokenBlock.load(own[0])
+        # One at a time, and none twice in a row: copies may have drawn the block itself.
+        lent = (o and (block if o == own else TokenBlock.load(o[0]), o[1]) for o in others)
+        found, groups = pretraining_units.block_rows(
+            settings, number, block, own[1], lent, num_buckets
+        )
+        rows.save_groups(path, found, groups)
+    return rows.count_rows(path, num_buckets)
+
+
+def _shard_unit(
+    settings: Settings,
+    buckets: range,
+    num_buckets: int,
+    sources: Sequence[pathlib.Path],
+    deals: Sequence[int],
+    path: pathlib.Path,
+    done: pathlib.Path,
+) -> tuple[dict[str, Any], int]:
+    """Returns what Shard has, and the number of tokens."""
+    if not done.exists():
+        for left in path.parent.glob(f".{path.name}.*"):  # by a process that was killed
+            left.unlink()
+        tokens = 0
+        with ShardWriter(path) as writer:
+            for bucket in buckets:
+                found = rows.concatenate(
+                    rows.read_group(source, (bucket - deal) % num_buckets, num_buckets)
+                    for source, deal in zip(sources, deals)
+                )
+                tokens += len(found.cells)
+                for records in pretraining_units.records(settings, bucket, num_buckets, found):
+                    writer.write_all(records)
+        files.write_json(done, [dataclasses.asdict(writer.shard), tokens])
+    return tuple(files.read_json(done))
+
+
+# --- what is known about the whole ---------------------------------------------------------------
+
+
+def _partners(settings: Settings, blocks: list[BlockCounts], number: int) -> list[int]:
+    """For each copy the block that lends random segments: any that has a document to lend."""
+    own = blocks[number]
+    if settings.objective != NEXT_SENTENCE or not own.documents:
+        return []
+    able = [
+        index
+        for index, block in enumerate(blocks)
+        if block.documents > (own.documents == 1 and block.first == own.first)
+    ]
+    draws = settings.random(PARTNER, number).random(settings.dupe_factor)
+    return [able[int(draw * len(able))] for draw in draws]
+
+
+def _check_text(
+    blocks: list[BlockCounts], settings: Settings, input_files: Sequence[pathlib.Path]
+) -> None:
+    names = ", ".join(map(str, input_files[:3])) + ", ..." * (len(input_files) > 3)
+    filled = [block for block in blocks if block.documents]
+    if not filled:
+        raise InputError(f"{names}: no token; expected text, a sentence a line.")
+    if settings.objective == NEXT_SENTENCE and filled[0].first == filled[-1].last:
+        raise InputError(
+            f"{names}: a single document, but --objective=nsp takes random segments from another "
+            "one; put a blank line between documents, or choose --objective=sop or none."
+        )
+
+
+def _manifest(
+    settings: Settings,
+    asked: dict[str, Any],
+    blocks: list[BlockCounts],
+    written: list[tuple[Shard, int]],
+) -> Manifest:
+    vocabulary, masking = settings.tokenizer.vocabulary, settings.masking
+    text = "".join(f"{token}\n" for token in vocabulary)  # vocab.txt
+    filled = [block for block in blocks if block.documents]
+    going_on = sum(one.last == other.first for one, other in itertools.pairwise(filled))
+    totals = {
+        name: sum(getattr(block, name) for block in blocks)
+        for name in ("bytes", "documents", "sentences", "tokens")
+    }
+    totals["documents"] -= going_on
+    num_predictions = None if masking is None else masking.num_predictions(settings.max_seq_length)
+    return Manifest(
+        kind="dynamic" if masking is None else "static",
+        shards=tuple(shard for shard, _ in written),
+        schema=settings.schema,
+        count=sum(shard.count for shard, _ in written),
+        max_seq_length=settings.max_seq_length,
+        max_predictions_per_seq=num_predictions,
+        objective=settings.objective,
+        packed=settings.pack,
+        vocabulary={
+            "sha256": hashlib.sha256(text.encode()).hexdigest(),
+            "size": len(vocabulary),
+            "do_lower_case": settings.do_lower_case,
+        },
+        special_token_ids={token: vocabulary.ids[token] for token in SPECIAL_TOKENS},
+        random_seed=settings.random_seed,
+        flags=asked,
+        tokens=sum(tokens for _, tokens in written),
+        corpus={"files": len(asked["input_file"]), **totals},
+    )

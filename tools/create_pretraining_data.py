@@ -1,0 +1,254 @@
+r"""Make pretraining data: raw text files to TFRecords.
+
+    python -m tools.create_pretraining_data --input_file='corpus/*.txt' --vocab_file=vocab.txt \
+        --output_dir=records --masking=dynamic --num_workers=8
+    python -m tools.create_pretraining_data --input_file=corpus.txt --vocab_file=vocab.txt \
+        --output_file=tf_examples.tfrecord --dupe_factor=5
+
+Text is a sentence a line with a blank line between documents; or paragraphs (--split_sentences),
+JSON lines, or WikiExtractor's output; plain, .gz or .zst. Static records are those of
+google-research/bert, masked --dupe_factor times; dynamic ones hold each text once and are masked
+anew in every epoch of the training. The same text and flags give the same bytes, for any
+--num_workers. Stopped, the same command goes on where it was.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+from absl import flags
+
+from tools import command, common_flags
+
+STATIC = (
+    *("dupe_factor", "masked_lm_prob", "max_predictions_per_seq", "do_whole_word_mask"),
+    *("max_ngram_size", "mask_unit", "replace_by", "mask_share", "random_share", "predict"),
+    "use_v2_feature_names",
+)
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    here: dict[str, Any] = {"flag_values": flag_values}
+    flags.DEFINE_list(
+        "input_file",
+        None,
+        "Text files: names and patterns such as 'a.txt,wiki/**/*.zst'.",
+        required=True,
+        **here,
+    )
+    flags.DEFINE_list(
+        "output_file",
+        [],
+        "TFRecord files to write, such as a.tfrecord,b.tfrecord; records are dealt in turn.",
+        **here,
+    )
+    flags.DEFINE_string(
+        "output_dir",
+        None,
+        "Instead of --output_file: a new directory with shards, manifest and tokenizer.",
+        **here,
+    )
+    flags.DEFINE_integer(
+        "num_shards",
+        None,
+        "Shards of --output_dir; by default one for four million tokens, 1024 at most.",
+        lower_bound=1,
+        upper_bound=99_999,
+        **here,
+    )
+    flags.DEFINE_boolean("gzip_compress", False, "Pack the TFRecord files with gzip.", **here)
+    flags.DEFINE_string(
+        "vocab_file", None, "The vocabulary, one entry a line.", required=True, **here
+    )
+    flags.DEFINE_boolean(
+        "do_lower_case", True, "Lower-case the text and strip accents; false: leave both.", **here
+    )
+    flags.DEFINE_boolean(
+        "split_sentences", False, "Lines are paragraphs: split them into sentences.", **here
+    )
+    flags.DEFINE_string(
+        "sentence_language", "en", "Of --split_sentences: an ISO 639-1 code.", **here
+    )
+    flags.DEFINE_string("text_field", "text", "The field of JSON lines with the text.", **here)
+    common_flags.define_max_seq_length(flag_values)
+    flags.DEFINE_enum(
+        "objective",
+        "nsp",
+        ["nsp", "sop", "none"],
+        "Next sentence or random text (BERT), order of two segments (ALBERT), or text alone.",
+        **here,
+    )
+    flags.DEFINE_boolean(
+        "pack", False, "With --objective=none: several short documents in a row.", **here
+    )
+    flags.DEFINE_float(
+        "short_seq_prob",
+        0.1,
+        "Share of documents whose rows are shorter than --max_seq_length.",
+        0.0,
+        1.0,
+        **here,
+    )
+    flags.DEFINE_string(
+        "phrase_file", None, "A phrase a line; each is one word for masking (as in ERNIE).", **here
+    )
+    flags.DEFINE_enum(
+        "masking",
+        "static",
+        ["static", "dynamic"],
+        "Static: masked here, once and for all. Dynamic: each text once, masked in the training; "
+        "the flags below do not apply.",
+        **here,
+    )
+    flags.DEFINE_integer(
+        "dupe_factor", 10, "How many times the text is masked, and cut anew.", 1, **here
+    )
+    flags.DEFINE_float("masked_lm_prob", 0.15, "Share of tokens to predict.", 0.0, 0.8, **here)
+    flags.DEFINE_integer(
+        "max_predictions_per_seq", 20, "Most tokens to predict in a row.", 1, **here
+    )
+    flags.DEFINE_enum(
+        "mask_unit",
+        None,
+        ["token", "word", "ngram", "span"],
+        "What is masked as one: a WordPiece, a word, 1 to --max_ngram_size words (n with weight "
+        "1/n), or words of geometric length (SpanBERT). By default what the next two flags say.",
+        **here,
+    )
+    flags.DEFINE_boolean("do_whole_word_mask", False, "The same as --mask_unit=word.", **here)
+    flags.DEFINE_integer(
+        "max_ngram_size",
+        None,
+        "With --do_whole_word_mask the same as --mask_unit=ngram; the longest n-gram, 3 by "
+        "default.",
+        1,
+        100,
+        **here,
+    )
+    flags.DEFINE_enum(
+        "replace_by",
+        "piece",
+        ["piece", "word"],
+        "Draw [MASK], random or unchanged for each piece (google-research/bert) or once for what "
+        "is masked as one (Model Garden).",
+        **here,
+    )
+    flags.DEFINE_float("mask_share", 0.8, "Of these, share that becomes [MASK].", 0, 1, **here)
+    flags.DEFINE_float("random_share", 0.1, "Share that becomes a random token.", 0, 1, **here)
+    flags.DEFINE_enum(
+        "predict",
+        "masked",
+        ["masked", "all"],
+        "Predict the masked tokens or all of them, masked or not.",
+        **here,
+    )
+    flags.DEFINE_boolean(
+        "use_v2_feature_names",
+        False,
+        "Features input_word_ids and input_type_ids for input_ids and segment_ids.",
+        **here,
+    )
+    flags.DEFINE_integer("num_workers", 1, "Processes; the result is the same.", 1, **here)
+    common_flags.define_random_seed(flag_values)
+
+
+def main(FLAGS: flags.FlagValues) -> None:
+    check(FLAGS)
+
+    from bert_keras.data import pretraining_data
+    from bert_keras.data.pretraining_settings import Output, Settings
+    from bert_keras.text import word_counts
+
+    settings = Settings(
+        vocab_file=FLAGS.vocab_file,
+        do_lower_case=FLAGS.do_lower_case,
+        text_field=FLAGS.text_field,
+        split_sentences=FLAGS.split_sentences,
+        sentence_language=FLAGS.sentence_language,
+        phrase_file=FLAGS.phrase_file or "",
+        max_seq_length=FLAGS.max_seq_length,
+        objective=FLAGS.objective,
+        pack=FLAGS.pack,
+        short_seq_prob=FLAGS.short_seq_prob,
+        dupe_factor=FLAGS.dupe_factor if FLAGS.masking == "static" else 1,
+        random_seed=FLAGS.random_seed,
+        masking=masking(FLAGS) if FLAGS.masking == "static" else None,
+        use_v2_feature_names=FLAGS.use_v2_feature_names,
+    )
+    output = Output(
+        directory=pathlib.Path(FLAGS.output_dir) if FLAGS.output_dir else None,
+        paths=tuple(map(pathlib.Path, FLAGS.output_file)),
+        num_shards=FLAGS.num_shards,
+        gzip_compress=FLAGS.gzip_compress,
+    )
+    found = pretraining_data.create(
+        settings,
+        word_counts.find_files(FLAGS.input_file),
+        output,
+        num_workers=FLAGS.num_workers,
+        progress=True,
+    )
+    text = found.corpus
+    print(
+        f"Wrote {FLAGS.output_dir or ', '.join(FLAGS.output_file)}: {found.count} records of "
+        f"{found.tokens} tokens in {len(found.shards)} files, from {text['tokens']} tokens of "
+        f"{text['sentences']} sentences in {text['documents']} documents."
+    )
+
+
+def check(FLAGS: flags.FlagValues) -> None:
+    """Refuses flags that contradict each other, or would do nothing."""
+    if bool(FLAGS.output_file) == bool(FLAGS.output_dir):
+        raise command.UsageError("give one of --output_file, --output_dir")
+    if FLAGS.output_file and FLAGS.num_shards:
+        raise command.UsageError("--num_shards is for --output_dir; --output_file names the shards")
+    if len(set(FLAGS.output_file)) < len(FLAGS.output_file):
+        raise command.UsageError("--output_file names a file twice")
+    if FLAGS.masking == "dynamic":
+        for name in STATIC:
+            if FLAGS[name].present:
+                why = "is for --masking=static; with dynamic records it is the training's"
+                if name == "dupe_factor":
+                    why = "is 1 with --masking=dynamic: every epoch draws new masks of each text"
+                if name == "use_v2_feature_names":
+                    why = "is for --masking=static: the Model Garden reads no dynamic records"
+                raise command.UsageError(f"--{name} {why}; leave it out")
+    if FLAGS.pack and FLAGS.objective != "none":
+        raise command.UsageError("--pack puts documents side by side: it needs --objective=none")
+    shortest = 4 if FLAGS.objective == "none" else 5
+    if FLAGS.max_seq_length < shortest:
+        raise command.UsageError(f"--max_seq_length: at least {shortest} for the special tokens")
+    if FLAGS.max_ngram_size and not FLAGS.do_whole_word_mask and FLAGS.mask_unit != "ngram":
+        raise command.UsageError("--max_ngram_size needs --do_whole_word_mask or --mask_unit=ngram")
+    if FLAGS.do_whole_word_mask and FLAGS.mask_unit in ("token", "span"):
+        raise command.UsageError("--do_whole_word_mask and --mask_unit contradict each other")
+    if FLAGS.phrase_file and FLAGS.masking == "static" and unit(FLAGS) == "token":
+        raise command.UsageError("--phrase_file has no effect on single tokens: --mask_unit=word")
+
+
+def unit(FLAGS: flags.FlagValues) -> str:
+    """What is masked as one."""
+    if FLAGS.do_whole_word_mask and (FLAGS.max_ngram_size or 1) > 1:
+        return "ngram"
+    return FLAGS.mask_unit or ("word" if FLAGS.do_whole_word_mask else "token")
+
+
+def masking(FLAGS: flags.FlagValues) -> Any:
+    """The Masking of static records."""
+    from bert_keras.data.masking import Masking
+
+    return Masking(
+        rate=FLAGS.masked_lm_prob,
+        max_predictions=FLAGS.max_predictions_per_seq,
+        unit=unit(FLAGS),
+        max_ngram_size=FLAGS.max_ngram_size or 3,
+        mask_share=FLAGS.mask_share,
+        random_share=FLAGS.random_share,
+        replace_by=FLAGS.replace_by,
+        predict=FLAGS.predict,
+    )
+
+
+if __name__ == "__main__":
+    command.run(define_flags, main)
