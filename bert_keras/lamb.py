@@ -26,8 +26,8 @@ class Lamb(AdamW):
     and the Model Garden's optimizer. Keras' own `Lamb` decays outside of the ratio and has no such
     exceptions: another optimizer.
 
-    The arguments are AdamW's, by name. The paper does not clip gradients; its authors' and NVIDIA's programs
-    do, to a global norm of 1, which is the default here too.
+    The arguments are AdamW's, by name. The paper does not clip gradients; its authors' and NVIDIA's
+    programs do, to a global norm of 1, which is the default here too.
     """
 
     def __init__(self, learning_rate: Any = 1e-3, *, name: str = "lamb", **kwargs: Any):

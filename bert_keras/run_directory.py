@@ -5,8 +5,8 @@
     WORK_DIR/events/                      the same lines for TensorBoard
 
 A checkpoint is written to a temporary directory, synced and renamed, and its `state.json` holds
-the SHA-256 of everything in it. The last two are kept: if the latest proves to be damaged, the
-one before is used, and a line says so.
+the SHA-256 of everything in it. The last two or more are kept: if the latest proves to be damaged,
+the one before is used, and a line says so.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import json
 import logging
 import pathlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, TextIO
 
 import keras
@@ -24,8 +24,7 @@ from safetensors import SafetensorError
 
 from bert_keras import files
 from bert_keras.errors import InputError
-
-KEPT_CHECKPOINTS = 2
+from bert_keras.weight_average import WeightAverage
 
 _logger = logging.getLogger(__name__)
 
@@ -38,36 +37,59 @@ class RunDirectory:
         settings: what the run is made of (flags, data fingerprint, seed ...), JSON values by
             name. A checkpoint of other settings is refused, since going on from it would be
             neither run.
+        keep: how many of the latest checkpoints stay.
     """
 
-    def __init__(self, path: files.PathLike, settings: dict[str, Any]):
+    def __init__(self, path: files.PathLike, settings: dict[str, Any], keep: int = 2):
+        if keep < 1:
+            raise ValueError(f"`keep` must be at least 1. Received {keep}.")
         self.path = pathlib.Path(path)
+        self.keep = keep
         self.checkpoints = self.path / "checkpoints"
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self.settings = json.loads(json.dumps(settings))
         self.metrics = MetricsFile(self.path / "metrics.jsonl", self.path / "events")
 
-    def save(self, network: keras.Model, optimizer: keras.Optimizer, progress: dict) -> None:
-        """Writes a checkpoint of this state and drops those before the last two.
+    def save(
+        self,
+        network: keras.Model,
+        optimizer: keras.Optimizer,
+        progress: dict,
+        average: WeightAverage | None = None,
+        *,
+        keep: Collection[int] = (),
+    ) -> None:
+        """Writes a checkpoint of this state and drops older ones but for the last and `keep`.
 
-        `progress` is JSON, has a "step", and comes back from `restore` as it is.
+        Args:
+            network, optimizer, average: what is saved.
+            progress: is JSON, has a "step", and comes back from `restore` as it is.
+            keep: steps whose checkpoints stay, too.
         """
         place = self.checkpoints / f"step-{progress['step']:08d}"
         if place.exists():  # Damaged, or it would have been resumed from.
             shutil.rmtree(place)
         with files.new_directory(place) as directory:
             state = {"progress": progress, "settings": self.settings, "sha256": {}}
-            for name, variables in _saved_variables(network, optimizer).items():
+            for name, variables in _saved_variables(network, optimizer, average).items():
                 data = safetensors.numpy.save(_to_arrays(variables))
                 (directory / name).write_bytes(data)
                 state["sha256"][name] = hashlib.sha256(data).hexdigest()
             state["sha256"]["state.json"] = _digest(state)
             (directory / "state.json").write_text(json.dumps(state, indent=1))
-        for old in self._steps()[:-KEPT_CHECKPOINTS]:
-            shutil.rmtree(old)
+        for old in self._steps()[: -self.keep]:
+            if int(old.name.removeprefix("step-")) not in keep:
+                shutil.rmtree(old)
 
-    def restore(self, network: keras.Model, optimizer: keras.Optimizer) -> dict | None:
-        """Puts the latest undamaged checkpoint into network and optimizer.
+    def restore(
+        self,
+        network: keras.Model,
+        optimizer: keras.Optimizer,
+        average: WeightAverage | None = None,
+        *,
+        step: int | None = None,
+    ) -> dict | None:
+        """Puts the latest undamaged checkpoint, or that of `step`, into network and optimizer.
 
         Returns:
             its `progress`, or None where there is no checkpoint.
@@ -79,13 +101,15 @@ class RunDirectory:
         for leftover in self.checkpoints.glob(".step-*"):  # The writer was killed.
             shutil.rmtree(leftover)
         places = self._steps()
+        if step is not None:
+            places = [place for place in places if place.name == f"step-{step:08d}"]
         for place in reversed(places):
             try:
                 progress, arrays = self._read(place)
             except _DamagedError as error:
                 _logger.warning("%s is damaged (%s); going back to the one before.", place, error)
                 continue
-            for name, variables in _saved_variables(network, optimizer).items():
+            for name, variables in _saved_variables(network, optimizer, average).items():
                 _assign(variables, arrays[name], place / name)
             return progress
         if places:
@@ -201,14 +225,15 @@ class _DamagedError(Exception):
 
 
 def _saved_variables(
-    network: keras.Model, optimizer: keras.Optimizer
+    network: keras.Model, optimizer: keras.Optimizer, average: WeightAverage | None
 ) -> dict[str, list[keras.Variable]]:
     # `variables`, unlike `weights`, has the states of the random generators (dropout).
     metrics = {id(variable) for variable in network.metrics_variables}
-    return {
+    saved = {
         "weights.safetensors": [v for v in network.variables if id(v) not in metrics],
         "optimizer.safetensors": list(optimizer.variables),
     }
+    return saved | ({"average.safetensors": average.variables} if average else {})
 
 
 def _to_arrays(variables: Sequence[keras.Variable]) -> dict[str, np.ndarray]:
