@@ -8,6 +8,7 @@ from keras import ops
 
 from bert_keras.config import BertConfig
 from bert_keras.embeddings import BertEmbeddings
+from bert_keras.remat import rematerialized
 from bert_keras.taps import NO_TAPS, Taps
 from bert_keras.transformer import TransformerBlock
 
@@ -33,7 +34,10 @@ class BertEncoder(keras.layers.Layer):
 
     Call arguments:
         inputs: dict of int [B, T]: `token_ids`, `segment_ids` (all 0 if absent),
-            `padding_mask` (nonzero where a token is real; all real if absent).
+            `padding_mask` (nonzero where a token is real; all real if absent). Rows that hold
+            several documents also have `document_ids`: a token sees its own document alone, as
+            if that were the row, and positions count from its first token on; `position_ids`
+            give them otherwise.
         taps: None, or a Taps: gates that go in, and inner tensors that come out.
 
     Returns:
@@ -67,6 +71,7 @@ class BertEncoder(keras.layers.Layer):
         self.left_to_right = left_to_right
         self.lora_rank = lora_rank
         self.pool = pool
+        self.remat = False  # Set to save memory in training at the price of time; see `remat.py`.
 
         self.embeddings = BertEmbeddings(
             config.vocab_size,
@@ -132,7 +137,11 @@ class BertEncoder(keras.layers.Layer):
             )
         padding_mask = inputs.get("padding_mask")
         real = ops.ones(grid, "bool") if padding_mask is None else ops.cast(padding_mask, "bool")
-        attention_mask = self._attention_mask(real, grid)  # [B, 1 or T, T]
+        document_ids = inputs.get("document_ids")
+        same = None  # [B, T, T]
+        if document_ids is not None:
+            same = ops.equal(document_ids[:, :, None], document_ids[:, None, :])
+        attention_mask = self._attention_mask(real, same, grid)  # [B, 1 or T, T]
         grid_to_row, row_to_grid = self._unpadded(real) if self.unpad else (None, None)
 
         def rows(x: Any) -> Any:
@@ -147,7 +156,12 @@ class BertEncoder(keras.layers.Layer):
         segment_ids = inputs.get("segment_ids")
         if segment_ids is None:
             segment_ids = ops.zeros_like(token_ids)
-        position_ids = ops.broadcast_to(ops.arange(grid[1], dtype="int32")[None], grid)
+        position_ids = inputs.get("position_ids")
+        if position_ids is None:
+            position_ids = ops.broadcast_to(ops.arange(grid[1], dtype="int32")[None], grid)
+            if same is not None:  # Less the cell in which the token's document begins.
+                begins = ops.argmax(ops.cast(same, "int32"), axis=-1)
+                position_ids = position_ids - ops.cast(begins, "int32")
         x = self.embeddings(
             rows(token_ids), rows(segment_ids), rows(position_ids), training=training
         )  # [R, D]
@@ -156,6 +170,9 @@ class BertEncoder(keras.layers.Layer):
         if "hidden_states" in seen:
             seen["hidden_states"].append(on_grid(x))
         for index, block in enumerate(self.blocks):
+            if self.remat and training and taps is NO_TAPS:
+                x = rematerialized(block, x, attention_mask, grid_to_row, row_to_grid)
+                continue
             inside = block(
                 x,
                 attention_mask,
@@ -187,9 +204,11 @@ class BertEncoder(keras.layers.Layer):
             "pool": self.pool,
         }
 
-    def _attention_mask(self, real: Any, grid: Any) -> Any:
-        """Returns bool [B, 1, T], or [B, T, T] from left to right: what each query may see."""
+    def _attention_mask(self, real: Any, same: Any, grid: Any) -> Any:
+        """Returns what each query may see: bool [B, 1, T], or [B, T, T] where they differ."""
         mask = real[:, None, :]
+        if same is not None:
+            mask = ops.logical_and(mask, same)
         if self.left_to_right:
             positions = ops.arange(grid[1])
             mask = ops.logical_and(mask, positions[:, None] >= positions[None, :])

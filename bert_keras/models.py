@@ -197,7 +197,9 @@ class MultipleChoice(EncoderModel):
 class Pretrainer(EncoderModel):
     """Masked language model and next sentence prediction over one encoder.
 
-    Inputs hold `masked_positions` int [B, P] besides the usual three.
+    Inputs hold `masked_positions` int [B, P] besides the usual three; rows of several documents
+    also `document_ids` and `position_ids` (see BertEncoder), and there the next sentence is that
+    of the first document.
 
     Returns:
         `masked_lm_logits` [B, P, V] and `next_sentence_logits` [B, 2].

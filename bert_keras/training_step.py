@@ -17,7 +17,10 @@ from bert_keras import tensorflow_step
 from bert_keras.optimization import global_norm
 
 # What of a batch goes into the network; the rest (labels, ...) is for the loss.
-INPUTS = ("token_ids", "segment_ids", "padding_mask", "masked_positions")
+INPUTS = (
+    *("token_ids", "segment_ids", "padding_mask", "document_ids", "position_ids"),
+    "masked_positions",
+)
 # What of a batch is for neither: row numbers in the data set, and where the batch comes from.
 NOT_ON_DEVICE = ("rows", "phase", "epoch", "position")
 

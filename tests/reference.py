@@ -124,4 +124,4 @@ def paths(layer):
 
 def weights_of(layer):
     """A layer's weights as float64, by `paths`."""
-    return {path: np.asarray(w.value, dtype="float64") for path, w in paths(layer).items()}
+    return {path: w.numpy().astype("float64") for path, w in paths(layer).items()}
