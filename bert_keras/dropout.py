@@ -9,6 +9,16 @@ from keras import ops
 DRAW_VALUES = 1 << 16
 
 
+class _GivenSeed(keras.random.SeedGenerator):
+    """Keras' random functions take an integer or a generator; this one yields a seed once drawn."""
+
+    def __init__(self, seed: Any):
+        self.given = seed
+
+    def next(self, ordered: bool = True) -> Any:
+        return self.given
+
+
 class Dropout(keras.layers.Layer):
     """Sets a share of the elements to zero in training and scales up the rest.
 
@@ -33,6 +43,7 @@ class Dropout(keras.layers.Layer):
         self.rate = rate
         self.seed = seed
         self.dropped = round(rate * DRAW_VALUES)  # of DRAW_VALUES
+        self.given_seed: Any = None  # In place of the generator's next one; see `remat.py`.
         if self.dropped:
             self.seed_generator = keras.random.SeedGenerator(seed)
         self.built = True
@@ -52,8 +63,10 @@ class Dropout(keras.layers.Layer):
         count = 1
         for size in shape:
             count = count * size
+        given = self.given_seed
+        seed = self.seed_generator if given is None else _GivenSeed(given)
         pairs = keras.random.randint(
-            ((count + 1) // 2, 1), -(2**31), 2**31 - 1, dtype="int32", seed=self.seed_generator
+            ((count + 1) // 2, 1), -(2**31), 2**31 - 1, dtype="int32", seed=seed
         )
         draws = ops.reshape(ops.view(pairs, "int16"), (-1,))
         return ops.reshape(draws[:count], shape)

@@ -42,19 +42,39 @@ def predict_logits(network: keras.Model, batches: Iterable[Batch]) -> np.ndarray
     return np.concatenate(logits)[np.argsort(np.concatenate(rows), kind="stable")]
 
 
-def evaluate(network: keras.Model, batches: Iterable[Batch], *, loss: Loss) -> dict[str, float]:
-    """Mean of `loss(batch, outputs)` over all examples, their number, and the seconds it took."""
-    total, count, started = 0.0, 0, time.perf_counter()
-    for batch, outputs in predict(network, batches):
-        on_device = {
-            name: ops.convert_to_tensor(value)
-            for name, value in batch.items()
-            if name not in NOT_ON_DEVICE
-        }
-        losses = loss(on_device, {n: ops.convert_to_tensor(v) for n, v in outputs.items()})
-        total, count = total + float(ops.sum(losses)), count + len(losses)
-    seconds = time.perf_counter() - started
-    return {"loss": total / max(count, 1), "examples": count, "seconds": seconds}
+def evaluate(network: keras.Model, batches: Iterable[Batch], *, loss: Loss) -> dict[str, Any]:
+    """Mean of `loss(batch, outputs)` over all examples, their number, and the seconds it took.
+
+    A loss function that returns a dict of arrays gives a mean for each.
+    """
+    started = time.perf_counter()
+    sums, count = totals(network, batches, loss=loss)
+    means = {name: total / max(count, 1) for name, total in (sums or {"loss": 0.0}).items()}
+    return {**means, "examples": count, "seconds": time.perf_counter() - started}
+
+
+def totals(
+    network: keras.Model, batches: Iterable[Batch], *, loss: Loss
+) -> tuple[dict[str, float], int]:
+    """Sums of `loss(batch, outputs)` over all examples by name, and the number of examples.
+
+    Network and loss are compiled as one, so that nothing but a few sums leaves the device.
+    """
+    names: list[str] = []
+
+    def summed(batch: Any, outputs: Any) -> dict[str, Any]:
+        told = loss(batch, outputs)
+        told = told if isinstance(told, Mapping) else {"loss": told}
+        names[:] = told
+        return {"sums": ops.stack([ops.sum(ops.cast(told[name], "float32")) for name in names])}
+
+    sums, count, forward = 0.0, 0, None
+    for batch in batches:
+        arrays = {name: value for name, value in batch.items() if name not in NOT_ON_DEVICE}
+        forward = forward or _make_forward(network, arrays, summed)
+        sums = sums + ops.convert_to_numpy(forward(arrays)["sums"]).astype("float64")
+        count += len(next(iter(arrays.values())))
+    return dict(zip(names, np.atleast_1d(sums).tolist(), strict=False)), count
 
 
 def _forward(network: keras.Model, batch: Batch) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -62,19 +82,24 @@ def _forward(network: keras.Model, batch: Batch) -> Callable[[dict[str, Any]], d
     inputs = network_inputs(batch)
     key = ("_bert_keras_forward", *((name, array.ndim) for name, array in inputs.items()))
     if key not in network.__dict__:  # Past Keras' tracking: it is no part of the model.
-        network.__dict__[key] = _make_forward(network, inputs)
+        network.__dict__[key] = _make_forward(network, inputs, lambda batch, outputs: outputs)
     return network.__dict__[key]
 
 
-def _make_forward(network: keras.Model, inputs: Mapping[str, np.ndarray]) -> Callable:
+def _make_forward(
+    network: keras.Model,
+    batch: Mapping[str, np.ndarray],
+    told: Callable[[Any, Any], dict[str, Any]],
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """A function from a batch to `told(batch, the network's outputs)`."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        spec = {name: tf.TensorSpec([None] * x.ndim, x.dtype) for name, x in inputs.items()}
+        spec = {name: tf.TensorSpec([None] * x.ndim, x.dtype) for name, x in batch.items()}
 
         @tf.function(input_signature=[spec], autograph=False)
         def graph(x: Any) -> Any:
-            return network(x, training=False)
+            return told(x, network(network_inputs(x), training=False))
 
         return graph
     if keras.backend.backend() == "jax":
@@ -82,7 +107,8 @@ def _make_forward(network: keras.Model, inputs: Mapping[str, np.ndarray]) -> Cal
 
         @jax.jit
         def pure(trainable: Any, others: Any, x: Any) -> Any:
-            return network.stateless_call(trainable, others, x, training=False)[0]
+            inputs = network_inputs(x)
+            return told(x, network.stateless_call(trainable, others, inputs, training=False)[0])
 
         groups = network.trainable_variables, network.non_trainable_variables
         return lambda x: pure(*([v.value for v in group] for group in groups), x)
@@ -92,6 +118,6 @@ def _make_forward(network: keras.Model, inputs: Mapping[str, np.ndarray]) -> Cal
     def forward(x: Any) -> Any:
         with torch.no_grad():
             x = {name: ops.convert_to_tensor(array) for name, array in x.items()}
-            return network(x, training=False)
+            return told(x, network(network_inputs(x), training=False))
 
     return forward
