@@ -14,6 +14,7 @@ anew in every epoch of the training. The same text and flags give the same bytes
 
 from __future__ import annotations
 
+import os
 import pathlib
 from typing import Any
 
@@ -154,8 +155,10 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(FLAGS: flags.FlagValues) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets at length
     check(FLAGS)
 
+    from bert_keras import files
     from bert_keras.data import pretraining_data
     from bert_keras.data.pretraining_settings import Output, Settings
     from bert_keras.text import word_counts
@@ -195,6 +198,10 @@ def main(FLAGS: flags.FlagValues) -> None:
         f"{found.tokens} tokens in {len(found.shards)} files, from {text['tokens']} tokens of "
         f"{text['sentences']} sentences in {text['documents']} documents."
     )
+    if output.directory:
+        for warning in files.read_json(output.directory / "report.json")["warnings"]:
+            print(f"Warning: {warning}")
+        print(f"Look at {output.directory / 'report.html'}, and at rows with inspect_records.")
 
 
 def check(FLAGS: flags.FlagValues) -> None:

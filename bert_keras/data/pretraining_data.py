@@ -22,12 +22,20 @@ import numpy as np
 import tqdm
 
 from bert_keras import files
-from bert_keras.data import corpus, pretraining_units, record_directory, rows
+from bert_keras.data import (
+    corpus,
+    corpus_counts,
+    corpus_report,
+    pretraining_units,
+    record_directory,
+    rows,
+)
+from bert_keras.data.corpus_counts import CorpusCounts
 from bert_keras.data.instances import NEXT_SENTENCE
 from bert_keras.data.pretraining_settings import PARTNER, Output, Settings, fingerprints, flags
 from bert_keras.data.record_manifest import Manifest, Shard
 from bert_keras.data.tfrecord import ShardWriter
-from bert_keras.data.token_blocks import TokenBlock
+from bert_keras.data.token_blocks import TOKEN_ID, TokenBlock
 from bert_keras.data.work_folder import WorkFolder
 from bert_keras.data.workers import Workers
 from bert_keras.errors import InputError
@@ -85,7 +93,7 @@ def create(
     work = WorkFolder(output.work_folder, job)
     with work.opened(output.check), Workers(num_workers) as workers:
         passes = _Passes(settings, work, workers, progress)
-        blocks = passes.tokenize(input_files)
+        blocks, text = passes.tokenize(input_files)
         _check_text(blocks, settings, input_files)
         tokens = sum(block.tokens for block in blocks) * settings.dupe_factor
         num_shards = len(output.paths) or output.num_shards
@@ -97,6 +105,7 @@ def create(
         manifest = _manifest(settings, asked, blocks, written)
         if output.directory:
             settings.tokenizer.save(output.directory)
+            passes.report(output.directory, text, manifest)
             record_directory.write_manifest(output.directory, manifest)
         work.remove()
     return manifest
@@ -111,12 +120,14 @@ class _Passes:
         self._workers = workers
         self._progress = progress
 
-    def tokenize(self, input_files: Sequence[pathlib.Path]) -> list[BlockCounts]:
-        """Pass 1."""
-        found = self._work.once("blocks", lambda: self._tokenize(input_files))
-        return [BlockCounts(**block) for block in found]
+    def tokenize(
+        self, input_files: Sequence[pathlib.Path]
+    ) -> tuple[list[BlockCounts], dict[str, Any]]:
+        """Pass 1; returns the blocks, and what `corpus_report` says of their text."""
+        found, text = self._work.once("blocks", lambda: self._tokenize(input_files))
+        return [BlockCounts(**block) for block in found], text
 
-    def _tokenize(self, input_files: Sequence[pathlib.Path]) -> list[dict[str, int]]:
+    def _tokenize(self, input_files: Sequence[pathlib.Path]) -> tuple[list, dict]:
         read: list[int] = []
 
         def units() -> Iterator[tuple]:
@@ -126,15 +137,22 @@ class _Passes:
                 # Of a block that was tokenized before a stop, only the place is sent.
                 yield self._settings, None if path.exists() else block, len(block.data), path
 
-        counts, before = [], 0
+        vocabulary = self._settings.tokenizer.vocabulary
+        counts, before, text = [], 0, CorpusCounts.empty(len(vocabulary))
         with self._bar("1/3 tokens", sum(path.stat().st_size for path in input_files), "B") as bar:
-            for found, ended in self._workers.map(_tokenize_unit, units()):
+            for found, block_counts in self._workers.map(_tokenize_unit, units()):
                 found["first"] += before
                 found["last"] += before
                 counts.append({"before": before, **found})
-                before += ended
+                before += block_counts.ended
+                text.add(block_counts)
                 bar.update(read[len(counts) - 1])
-        return counts
+        return counts, corpus_report.text_counts(text, vocabulary, self._sentence)
+
+    def _sentence(self, block: int, number: int) -> np.ndarray:
+        found = TokenBlock.load(self._work.file("tokens", block))
+        start, end = found.sentences[number : number + 2]
+        return found.cells[start:end] & TOKEN_ID
 
     def make_rows(self, blocks: list[BlockCounts], num_buckets: int) -> list[int]:
         """Pass 2; returns the number of rows of each block."""
@@ -177,6 +195,13 @@ class _Passes:
                 bar.update(shard["count"])
         return written
 
+    def report(self, directory: pathlib.Path, text: dict[str, Any], manifest: Manifest) -> None:
+        """The report on text and records, into the directory."""
+        vocabulary = self._settings.tokenizer.vocabulary
+        unit = directory, manifest, vocabulary  # a worker has TensorFlow loaded already
+        (sample,) = self._workers.map(corpus_report.sample_rows, [unit])
+        corpus_report.write(directory, text, sample, manifest, vocabulary)
+
     def _bar(self, what: str, total: int, unit: str) -> tqdm.tqdm:
         return tqdm.tqdm(
             total=total,
@@ -193,8 +218,8 @@ class _Passes:
 
 def _tokenize_unit(
     settings: Settings, block: corpus.Block | None, size: int, path: pathlib.Path
-) -> tuple[dict[str, int], int]:
-    """Returns what BlockCounts has, numbers from the block's own, and how many documents ended."""
+) -> tuple[dict[str, int], corpus_counts.BlockCounts]:
+    """Returns what BlockCounts has, numbers from the block's own, and the counts of its text."""
     if block is not None:
         pretraining_units.tokenize(settings, block).save(path)
     found = TokenBlock.load(path)
@@ -206,7 +231,7 @@ def _tokenize_unit(
         "tokens": len(found.cells),
         "bytes": size,
     }
-    return counts, found.ended
+    return counts, corpus_counts.BlockCounts.of(found)
 
 
 def _rows_unit(
