@@ -169,7 +169,8 @@ def save_network(
         head: "masked_lm" where it differs from what the network's class is written as.
         labels: a preset has no place for them; what differs from the default is said in a log
             line and lost.
-        problem_type: several labels at once are written as a classifier that ends in a sigmoid.
+        problem_type: several labels at once are written as a classifier that ends in a sigmoid, a
+            number as one of a single output that ends in nothing.
         tokenizer: becomes the preset's own, and the preprocessor of its task.
         max_seq_length: the preprocessor's, in tokens; `max_position_embeddings` when None.
 
@@ -178,7 +179,7 @@ def save_network(
     """
     directory = pathlib.Path(directory)
     head = head or huggingface.head_of(network)
-    _check_writable(network, head, problem_type)
+    _check_writable(network, head)
     if labels and list(labels) != label_files.default_labels(len(labels)):
         _log.warning(
             "%s: a KerasHub preset has no place for the labels %s; keep them elsewhere.",
@@ -199,12 +200,11 @@ def save_network(
     )
     task: dict[str, Any] | None = None if head == "encoder" else {}
     if task is not None and isinstance(network, models.Classifier):
-        several = problem_type == "multi_label_classification"
         rate = config.classifier_dropout
         task |= {
             "num_classes": network.num_labels,
             "dropout": config.hidden_dropout_prob if rate is None else rate,
-            "activation": "sigmoid" if several else "linear",
+            "activation": _activation(problem_type, network.num_labels),
         }
     slots = keras_hub_map.network_slots(network, head)
     keras_hub_files.write_preset(
@@ -316,7 +316,16 @@ def _describe_head(
     return config, labels, problem_type
 
 
-def _check_writable(network: models.EncoderModel, head: str, problem_type: str | None) -> None:
+def _activation(problem_type: str | None, num_labels: int) -> str:
+    """Returns the last activation of a classifier: what says which problem it is for."""
+    if problem_type == "multi_label_classification":
+        return "sigmoid"
+    # One output without an activation is a number; one class of one is not.
+    one_class = num_labels == 1 and problem_type == "single_label_classification"
+    return "softmax" if one_class else "linear"
+
+
+def _check_writable(network: models.EncoderModel, head: str) -> None:
     config = network.config
     kind = weight_map.ARCHITECTURES.get(weight_map.HEADS.get(head, ""))
     if kind is None or type(network) is not huggingface.NETWORKS[kind.network]:
@@ -325,11 +334,6 @@ def _check_writable(network: models.EncoderModel, head: str, problem_type: str |
         raise InputError(
             f"KerasHub has no BERT with head={head!r}, only {', '.join(keras_hub_map.HEADS)}; "
             "write a Hugging Face directory instead, or load with head='encoder'."
-        )
-    if problem_type == "regression" and head == "sequence_classification":
-        raise InputError(
-            "KerasHub's BertTextClassifier has no way to say problem_type='regression'; write a "
-            "Hugging Face directory instead."
         )
     fields = {
         "hidden_act": (config.hidden_act, ("gelu_new", "gelu_pytorch_tanh")),
