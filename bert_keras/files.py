@@ -17,6 +17,10 @@ from bert_keras.errors import InputError
 
 PathLike = str | os.PathLike[str]
 
+# The largest JSON of a BERT, a tokenizer.json of 250,000 pieces, has 10 MB; what is parsed can
+# take 20 times as much memory.
+MAX_JSON_BYTES = 50_000_000
+
 
 @contextlib.contextmanager
 def new_file(path: PathLike) -> Iterator[BinaryIO]:
@@ -62,13 +66,11 @@ def read_json(path: PathLike) -> Any:
     """Reads a JSON file.
 
     Raises:
-        InputError: the file is missing, not UTF-8 or not JSON; names the file and the line.
+        InputError: the file is missing, too large, not UTF-8 or not JSON; names the file and line.
     """
     path = pathlib.Path(path)
     try:
-        return json.loads(path.read_bytes().decode("utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; a JSON file was expected here.") from None
+        return json.loads(read_bytes(path, MAX_JSON_BYTES, "a JSON file").decode("utf-8"))
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path}: byte {error.start} is not UTF-8; expected a JSON text in UTF-8."
@@ -81,6 +83,26 @@ def read_json(path: PathLike) -> Any:
         raise InputError(f"{path}: {error}; mend or replace the file.") from None
     except RecursionError:
         raise InputError(f"{path}: nested too deeply to be a configuration file.") from None
+
+
+def read_bytes(path: PathLike, most: int, what: str) -> bytes:
+    """Reads a whole file of at most `most` bytes; `what` was expected there.
+
+    Raises:
+        InputError: the file is missing, a directory, or larger.
+    """
+    path = pathlib.Path(path)
+    try:
+        with open(path, "rb") as file:
+            data = file.read(most + 1)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; {what} was expected here.") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a directory; {what} was expected here.") from None
+    if len(data) > most:
+        size = path.stat().st_size
+        raise InputError(f"{path}: {size} bytes are more than the {most} that {what} may have.")
+    return data
 
 
 def is_utf8(text: str) -> bool:

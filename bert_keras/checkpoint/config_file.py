@@ -26,6 +26,11 @@ def read_config(directory: str | os.PathLike[str]) -> tuple[dict[str, Any], Bert
         InputError: there is none, or it is of another family than BERT.
     """
     path = pathlib.Path(directory) / CONFIG_NAME
+    if path.parent.is_file():
+        raise InputError(
+            f"{path.parent}: is a file; expected a model directory. Name the one that it lies in, "
+            "or unpack it if it is an archive."
+        )
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such directory; expected a model directory.")
     if not path.is_file():

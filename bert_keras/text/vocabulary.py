@@ -9,6 +9,9 @@ from bert_keras.errors import InputError
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SUFFIX = "##"
 
+# BERT's largest vocabulary, of 120,000 pieces, has 1 MB.
+MAX_BYTES = 20_000_000
+
 
 class Vocabulary:
     """WordPieces by id and ids by WordPiece.
@@ -84,16 +87,12 @@ class Vocabulary:
         """Reads a vocab.txt: UTF-8, one piece a line, lines ended by a line feed.
 
         Raises:
-            InputError: the file is missing, empty, not UTF-8, has a byte order mark, carriage
-                returns, blank or repeated lines, or lacks a special token; names file and line.
+            InputError: the file is missing, too large, empty, not UTF-8, has a byte order mark,
+                carriage returns, blank or repeated lines, or lacks a special token; names file and
+                line.
         """
         path = pathlib.Path(path)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file; expected a vocabulary (vocab.txt).") from None
-        except IsADirectoryError:
-            raise InputError(f"{path}: is a directory; expected a vocabulary file.") from None
+        data = files.read_bytes(path, MAX_BYTES, "a vocabulary (vocab.txt)")
         if data.startswith(b"\xef\xbb\xbf"):
             raise InputError(f"{path}, line 1: byte order mark; save it as UTF-8 without one.")
         try:
