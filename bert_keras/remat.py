@@ -28,7 +28,7 @@ def rematerialized(block: keras.layers.Layer, x: Any, *others: Any) -> Any:
     drops = [each for each in block._flatten_layers() if isinstance(each, Dropout) and each.dropped]
     seeds = [drop.seed_generator.next() for drop in drops]
 
-    def run(x: Any, *seeds: Any) -> Any:
+    def run(x: Any) -> Any:
         for drop, seed in zip(drops, seeds, strict=True):
             drop.given_seed = seed
         try:
@@ -37,7 +37,7 @@ def rematerialized(block: keras.layers.Layer, x: Any, *others: Any) -> Any:
             for drop in drops:
                 drop.given_seed = None
 
-    output = keras.remat(run)(x, *seeds)
+    output = keras.remat(run)(x)
     # TensorFlow recomputes for dense gradients alone, and a gather after the last block sends a
     # sparse one; a reshape to the same shape is free, and makes it dense.
     return ops.reshape(output, ops.shape(output))

@@ -216,7 +216,7 @@ class MetricsFile:
 
         with self._writer.as_default(step=record["step"]):
             for name, value in _flatten(record):
-                if name not in ("step", "epoch"):
+                if name not in ("step", "epoch", "phase"):
                     tf.summary.scalar(name, value)
 
 

@@ -12,6 +12,7 @@ from bert_keras.config import BertConfig
 from bert_keras.data.features import Examples
 from bert_keras.data.pipeline import eval_batches
 from bert_keras.errors import InputError
+from bert_keras.fill_mask import fill_mask
 from bert_keras.text.tokenizer import Encoding, Tokenizer
 
 Text = str | Sequence[str]
@@ -100,6 +101,19 @@ class TextModel:
         batches = eval_batches(examples, batch_size, pad_token_id=self.network.config.pad_token_id)
         logits = training.predict_logits(self.network, batches)
         return [self._answer(row) for row in logits]
+
+    def fill_mask(
+        self, texts: Sequence[str], *, top_k: int = 5, batch_size: int = 32
+    ) -> list[dict[str, Any]]:
+        """The likeliest words for each `[MASK]` in each text; see `bert_keras.fill_mask`."""
+        return fill_mask(
+            self.network,
+            self.tokenizer,
+            texts,
+            top_k=top_k,
+            batch_size=batch_size,
+            max_seq_length=self.max_seq_length,
+        )
 
     def _encode(self, index: int, text: Text) -> Encoding:
         pair = (text,) if isinstance(text, str) else text

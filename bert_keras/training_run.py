@@ -62,6 +62,7 @@ class Run:
         self.rollbacks: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
         self.steady = Window()  # This process's steps but the first.
+        self._place: dict[str, int] = {}  # Where the last batch is from, as far as it says.
         if directory is None:
             if guard.action == "rollback":
                 raise ValueError("going back to a checkpoint needs `work_dir`.")
@@ -79,6 +80,7 @@ class Run:
         Raises:
             InputError: the step was bad and the run is to be stopped.
         """
+        self._place = {name: int(batch[name]) for name in ("phase", "epoch") if name in batch}
         started = time.perf_counter()
         result = step(batch)
         seconds = time.perf_counter() - started
@@ -113,7 +115,7 @@ class Run:
     def log_evaluation(self, values: Mapping[str, Any]) -> bool:
         """Writes and keeps an evaluation; tells whether it is the best so far."""
         record = {"evaluation": dict(values)}
-        self.evaluations.append({"step": self.step, "epoch": self.epoch, **record})
+        self.evaluations.append({"step": self.step, "epoch": self.epoch, **self._place, **record})
         self._write(record)
         if self.best_metric is None:
             return False
@@ -162,7 +164,8 @@ class Run:
 
     def _write(self, values: Mapping[str, Any]) -> None:
         if self.directory is not None:
-            self.directory.metrics.write({"step": self.step, "epoch": self.epoch, **values})
+            place = {"step": self.step, "epoch": self.epoch, **self._place}
+            self.directory.metrics.write({**place, **values})
 
     def _take_over(self, state: Mapping[str, Any]) -> None:
         self.window = Window(**state["window"])

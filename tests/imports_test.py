@@ -23,7 +23,7 @@ FORBIDDEN = {
 MORE_THAN_KERAS = {
     *("__init__", "masking_layer", "text_model", "prediction", "run_directory"),
     *("training", "training_log", "training_run", "training_step", "tensorflow_step"),
-    *("loss_guard", "stop_signals", "weight_average"),
+    *("loss_guard", "stop_signals", "weight_average", "throughput", "fill_mask"),
 }
 
 MAY_IMPORT_TENSORFLOW = (
@@ -44,6 +44,7 @@ MAY_IMPORT_TENSORFLOW_WHEN_RUN = (
     "bert_keras/prediction.py",
     "bert_keras/run_directory.py",
     "bert_keras/tensorflow_step.py",
+    "bert_keras/throughput.py",
     "bert_keras/weight_average.py",
 )
 TENSORFLOW = {"tensorflow", "tensorflow_text", "tensorflow_serving"}

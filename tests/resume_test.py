@@ -53,8 +53,8 @@ def main(work_dir: str, precision: str, kill: str = "") -> None:
             at("writing")
         return write(arrays, *args)
 
-    def save_and_die(*args):
-        save(*args)
+    def save_and_die(*args, **options):
+        save(*args, **options)
         at("written")
 
     run_directory.safetensors.numpy.save = write_and_die

@@ -3,6 +3,7 @@
     python -m tools.predict --model_dir=MODEL --text="a fine film" --text="a dull one"
     python -m tools.predict --savedmodel_dir=EXPORT --input_file=reviews.txt
     python -m tools.predict --server=http://localhost:8501/v1/models/sentiment < reviews.txt
+    python -m tools.predict --task_name=fill_mask --model_dir=MODEL --text="a [MASK] film"
 
 One text a line; two columns with a tab between them for models that compare two texts. The
 answers are in the order of the texts and look the same whoever answers.
@@ -10,6 +11,7 @@ answers are in the order of the texts and look the same whoever answers.
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import json
@@ -66,6 +68,16 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         lower_bound=1,
         flag_values=flag_values,
     )
+    flags.DEFINE_enum(
+        "task_name",
+        None,
+        ["fill_mask"],
+        "fill_mask: the likeliest words for each [MASK], of a --model_dir with a masked-LM head.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_integer(
+        "top_k", 5, "How many words for each [MASK].", lower_bound=1, flag_values=flag_values
+    )
 
 
 def main(FLAGS: flags.FlagValues) -> None:
@@ -83,14 +95,19 @@ def main(FLAGS: flags.FlagValues) -> None:
         raise command.UsageError(
             f"--text_b is given {len(FLAGS.text_b)} times and --text {len(FLAGS.text)} times"
         )
+    if FLAGS.task_name and not FLAGS.model_dir:
+        raise command.UsageError(f"--task_name={FLAGS.task_name} needs --model_dir")
     model, columns = open_model(FLAGS)
+    predict = model.predict
+    if FLAGS.task_name == "fill_mask":
+        columns, predict = 1, functools.partial(model.fill_mask, top_k=FLAGS.top_k)
     if FLAGS.text_columns:
         columns = int(FLAGS.text_columns)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale is: this is JSON
     size = FLAGS.predict_batch_size
     for batch in batches(read_texts(FLAGS, columns), 8 * size):
-        for text, answer in zip(batch, model.predict(batch, batch_size=size)):
+        for text, answer in zip(batch, predict(batch, batch_size=size)):
             pair = (text,) if isinstance(text, str) else text
             names = ("text",) if len(pair) == 1 else ("text_a", "text_b")
             print(json.dumps({**dict(zip(names, pair)), **answer}, ensure_ascii=False))
