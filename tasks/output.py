@@ -24,6 +24,8 @@ _TEMPORARY = (
     ".saving-",
     ".run.json.",
     ".eval_results.json.",
+    ".eval_results.txt.",
+    ".loss.png.",
     ".test_results.tsv.",
     ".metrics.jsonl.",
     ".confusion_matrix.png.",
