@@ -11,7 +11,6 @@ corpus. The manifest is written last.
 """
 
 import dataclasses
-import hashlib
 import itertools
 import pathlib
 import sys
@@ -26,43 +25,19 @@ from bert_keras.data import (
     corpus,
     corpus_counts,
     corpus_report,
+    pretraining_plan,
     pretraining_units,
     record_directory,
     rows,
 )
 from bert_keras.data.corpus_counts import CorpusCounts
-from bert_keras.data.instances import NEXT_SENTENCE
-from bert_keras.data.pretraining_settings import PARTNER, Output, Settings, fingerprints, flags
+from bert_keras.data.pretraining_plan import BlockCounts
+from bert_keras.data.pretraining_settings import Output, Settings, fingerprints, flags
 from bert_keras.data.record_manifest import Manifest, Shard
 from bert_keras.data.tfrecord import ShardWriter
 from bert_keras.data.token_blocks import TOKEN_ID, TokenBlock
 from bert_keras.data.work_folder import WorkFolder
 from bert_keras.data.workers import Workers
-from bert_keras.errors import InputError
-from bert_keras.text.vocabulary import SPECIAL_TOKENS
-
-_SHARD_TOKENS = 4 << 20  # 20 MB of dynamic records, 30 MB of static ones
-_MAX_SHARDS = 1024
-_BUCKET_TOKENS = 8 << 20  # 4 bytes each; a worker holds two copies of a bucket
-
-
-@dataclasses.dataclass(frozen=True)
-class BlockCounts:
-    """What is known of a block of tokens without reading it.
-
-    Attributes:
-        before: documents of the corpus that had ended before it.
-        first, last: the numbers of its first and last document with a token.
-        documents, sentences, tokens, bytes: how many it has.
-    """
-
-    before: int
-    first: int
-    last: int
-    documents: int
-    sentences: int
-    tokens: int
-    bytes: int
 
 
 def create(
@@ -94,15 +69,13 @@ def create(
     with work.opened(output.check), Workers(num_workers) as workers:
         passes = _Passes(settings, work, workers, progress)
         blocks, text = passes.tokenize(input_files)
-        _check_text(blocks, settings, input_files)
-        tokens = sum(block.tokens for block in blocks) * settings.dupe_factor
-        num_shards = len(output.paths) or output.num_shards
-        num_shards = num_shards or min(-(-tokens // _SHARD_TOKENS), _MAX_SHARDS)
-        # A shard is every num_shards-th bucket, so that shards differ by one record at most.
-        num_buckets = num_shards * -(-tokens // (_BUCKET_TOKENS * num_shards))
+        pretraining_plan.check_text(blocks, settings, asked["input_file"])
+        num_shards, num_buckets = pretraining_plan.sizes(
+            blocks, settings, len(output.paths) or output.num_shards
+        )
         counts = passes.make_rows(blocks, num_buckets)
         written = passes.write(counts, num_buckets, output.shards(num_shards))
-        manifest = _manifest(settings, asked, blocks, written)
+        manifest = pretraining_plan.describe(settings, asked, blocks, written)
         if output.directory:
             settings.tokenizer.save(output.directory)
             passes.report(output.directory, text, manifest)
@@ -141,9 +114,7 @@ class _Passes:
         counts, before, text = [], 0, CorpusCounts.empty(len(vocabulary))
         with self._bar("1/3 tokens", sum(path.stat().st_size for path in input_files), "B") as bar:
             for found, block_counts in self._workers.map(_tokenize_unit, units()):
-                found["first"] += before
-                found["last"] += before
-                counts.append({"before": before, **found})
+                counts.append(dataclasses.asdict(found.behind(before)))
                 before += block_counts.ended
                 text.add(block_counts)
                 bar.update(read[len(counts) - 1])
@@ -164,7 +135,7 @@ class _Passes:
         units = []
         others: list[tuple[pathlib.Path, int] | None]
         for number in range(len(blocks)):
-            partners = _partners(self._settings, blocks, number)
+            partners = pretraining_plan.lenders(self._settings, blocks, number)
             others = [*map(place, partners)] or [None] * copies
             path = self._work.file("rows", number)
             units.append((self._settings, number, place(number), others, num_buckets, path))
@@ -218,20 +189,12 @@ class _Passes:
 
 def _tokenize_unit(
     settings: Settings, block: corpus.Block | None, size: int, path: pathlib.Path
-) -> tuple[dict[str, int], corpus_counts.BlockCounts]:
-    """Returns what BlockCounts has, numbers from the block's own, and the counts of its text."""
+) -> tuple[BlockCounts, corpus_counts.BlockCounts]:
+    """Returns what is known of the block, and the counts of its text."""
     if block is not None:
         pretraining_units.tokenize(settings, block).save(path)
     found = TokenBlock.load(path)
-    counts = {
-        "first": int(found.numbers[0]) if len(found.numbers) else 0,
-        "last": int(found.numbers[-1]) if len(found.numbers) else 0,
-        "documents": len(found.numbers),
-        "sentences": len(found.sentences) - 1,
-        "tokens": len(found.cells),
-        "bytes": size,
-    }
-    return counts, corpus_counts.BlockCounts.of(found)
+    return BlockCounts.of(found, size), corpus_counts.BlockCounts.of(found)
 
 
 def _rows_unit(
@@ -279,72 +242,3 @@ def _shard_unit(
                     writer.write_all(records)
         files.write_json(done, [dataclasses.asdict(writer.shard), tokens])
     return tuple(files.read_json(done))
-
-
-# --- what is known about the whole ---------------------------------------------------------------
-
-
-def _partners(settings: Settings, blocks: list[BlockCounts], number: int) -> list[int]:
-    """For each copy the block that lends random segments: any that has a document to lend."""
-    own = blocks[number]
-    if settings.objective != NEXT_SENTENCE or not own.documents:
-        return []
-    able = [
-        index
-        for index, block in enumerate(blocks)
-        if block.documents > (own.documents == 1 and block.first == own.first)
-    ]
-    draws = settings.random(PARTNER, number).random(settings.dupe_factor)
-    return [able[int(draw * len(able))] for draw in draws]
-
-
-def _check_text(
-    blocks: list[BlockCounts], settings: Settings, input_files: Sequence[pathlib.Path]
-) -> None:
-    names = ", ".join(map(str, input_files[:3])) + ", ..." * (len(input_files) > 3)
-    filled = [block for block in blocks if block.documents]
-    if not filled:
-        raise InputError(f"{names}: no token; expected text, a sentence a line.")
-    if settings.objective == NEXT_SENTENCE and filled[0].first == filled[-1].last:
-        raise InputError(
-            f"{names}: a single document, but --objective=nsp takes random segments from another "
-            "one; put a blank line between documents, or choose --objective=sop or none."
-        )
-
-
-def _manifest(
-    settings: Settings,
-    asked: dict[str, Any],
-    blocks: list[BlockCounts],
-    written: list[tuple[Shard, int]],
-) -> Manifest:
-    vocabulary, masking = settings.tokenizer.vocabulary, settings.masking
-    text = "".join(f"{token}\n" for token in vocabulary)  # vocab.txt
-    filled = [block for block in blocks if block.documents]
-    going_on = sum(one.last == other.first for one, other in itertools.pairwise(filled))
-    totals = {
-        name: sum(getattr(block, name) for block in blocks)
-        for name in ("bytes", "documents", "sentences", "tokens")
-    }
-    totals["documents"] -= going_on
-    num_predictions = None if masking is None else masking.num_predictions(settings.max_seq_length)
-    return Manifest(
-        kind="dynamic" if masking is None else "static",
-        shards=tuple(shard for shard, _ in written),
-        schema=settings.schema,
-        count=sum(shard.count for shard, _ in written),
-        max_seq_length=settings.max_seq_length,
-        max_predictions_per_seq=num_predictions,
-        objective=settings.objective,
-        packed=settings.pack,
-        vocabulary={
-            "sha256": hashlib.sha256(text.encode()).hexdigest(),
-            "size": len(vocabulary),
-            "do_lower_case": settings.do_lower_case,
-        },
-        special_token_ids={token: vocabulary.ids[token] for token in SPECIAL_TOKENS},
-        random_seed=settings.random_seed,
-        flags=asked,
-        tokens=sum(tokens for _, tokens in written),
-        corpus={"files": len(asked["input_file"]), **totals},
-    )
