@@ -7,7 +7,7 @@ are seen, so that what is read is never larger than the file.
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import h5py
@@ -44,13 +44,6 @@ class H5Files(Tensors):
                 specs[name] = spec
                 self._keys[name] = key
         super().__init__(next(iter(parts.values())), specs)
-
-    def hide(self, is_hidden: Callable[[str], bool]) -> int:
-        """Takes names out of sight, e.g. the optimizer's; returns how many."""
-        kept = {name: spec for name, spec in self._specs.items() if not is_hidden(name)}
-        hidden = len(self._specs) - len(kept)
-        self._specs = kept
-        return hidden
 
     def read_raw(self, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
         """Yields the datasets file by file; those not of a `READABLE` type are refused."""

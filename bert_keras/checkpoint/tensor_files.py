@@ -9,7 +9,7 @@ import dataclasses
 import os
 import pathlib
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import ml_dtypes  # noqa: F401  (teaches NumPy the name "bfloat16", which safetensors asks for)
 import numpy as np
@@ -67,6 +67,13 @@ class Tensors(Mapping[str, TensorSpec]):
 
     def __len__(self) -> int:
         return len(self._specs)
+
+    def hide(self, is_hidden: Callable[[str], bool]) -> int:
+        """Takes names out of sight, e.g. the optimizer's; returns how many."""
+        seen = {name: spec for name, spec in self._specs.items() if not is_hidden(name)}
+        count = len(self._specs) - len(seen)
+        self._specs = seen
+        return count
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
         """Yields each named tensor as float32, one in memory at a time, in the format's order.

@@ -9,7 +9,7 @@ opened, and not before.
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -67,13 +67,6 @@ class TFCheckpoint(Tensors):
             for name, key in self._keys.items()
         }
         super().__init__(prefix, specs)
-
-    def hide(self, is_hidden: Callable[[str], bool]) -> int:
-        """Takes names out of sight, e.g. the optimizer's; returns how many."""
-        seen = {name: spec for name, spec in self._specs.items() if not is_hidden(name)}
-        count = len(self._specs) - len(seen)
-        self._specs = seen
-        return count
 
     def read_raw(self, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
         """Yields the tensors in the order of their names, which is that of the file."""
