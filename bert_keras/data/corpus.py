@@ -85,7 +85,7 @@ def blocks(path: pathlib.Path) -> Iterator[Block]:
                 rest = data
                 continue
             end = len(data) if last else _cut(data, kind)
-            if end == 0:
+            if end == 0 and not last:
                 if len(data) > MAX_LINE_BYTES:
                     raise InputError(
                         f"{path}, line {line}: longer than {MAX_LINE_BYTES >> 20} MiB (from byte "

@@ -37,7 +37,8 @@ from bert_keras.data.record_manifest import Manifest, Shard
 from bert_keras.data.tfrecord import ShardWriter
 from bert_keras.data.token_blocks import TOKEN_ID, TokenBlock
 from bert_keras.data.work_folder import WorkFolder
-from bert_keras.data.workers import Workers
+from bert_keras.data.workers import WorkerLost, Workers
+from bert_keras.errors import InputError
 
 
 def create(
@@ -68,8 +69,14 @@ def create(
     work = WorkFolder(output.work_folder, job)
     with work.opened(output.check), Workers(num_workers) as workers:
         passes = _Passes(settings, work, workers, progress)
-        blocks, text = passes.tokenize(input_files)
-        pretraining_plan.check_text(blocks, settings, asked["input_file"])
+        try:
+            blocks, text = passes.tokenize(input_files)
+            pretraining_plan.check_text(blocks, settings, asked["input_file"])
+        except WorkerLost:
+            raise
+        except InputError:  # of a text that will be another one when it is mended
+            work.remove()
+            raise
         num_shards, num_buckets = pretraining_plan.sizes(
             blocks, settings, len(output.paths) or output.num_shards
         )

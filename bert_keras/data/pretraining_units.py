@@ -27,6 +27,7 @@ from bert_keras.data.token_blocks import (
     TokenBlock,
     read_phrases,
 )
+from bert_keras.text.tokenizer import Tokenizer
 
 _BATCH_ROWS = 2048
 
@@ -36,13 +37,14 @@ def tokenize(settings: Settings, block: corpus.Block) -> TokenBlock:
     split = None
     if settings.split_sentences:
         split = corpus.sentence_splitter(settings.sentence_language)
-    return _block_tokenizer(settings)(corpus.documents(block, settings.text_field, split))
+    tokenizer = _block_tokenizer(settings.tokenizer, settings.phrase_file)
+    return tokenizer(corpus.documents(block, settings.text_field, split))
 
 
 @functools.lru_cache(maxsize=1)
-def _block_tokenizer(settings: Settings) -> BlockTokenizer:
-    phrases = read_phrases(settings.phrase_file) if settings.phrase_file else ()
-    return BlockTokenizer(settings.tokenizer, phrases)
+def _block_tokenizer(tokenizer: Tokenizer, phrase_file: str) -> BlockTokenizer:
+    """Building the graph takes seconds; `settings.tokenizer` is one object a process."""
+    return BlockTokenizer(tokenizer, read_phrases(phrase_file) if phrase_file else ())
 
 
 def block_rows(

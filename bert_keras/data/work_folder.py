@@ -63,11 +63,13 @@ class WorkFolder:
         return files.read_json(path)
 
     def remove(self) -> None:
-        """The job is done. Its name goes last: until then a stop is no harm."""
+        """The job is over. Its name goes last: until then a stop is no harm."""
         for path in self.path.iterdir():
             if path.name != _JOB:
                 path.unlink()
         shutil.rmtree(self.path)
+        with contextlib.suppress(OSError):  # not empty: its result is there
+            self.path.parent.rmdir()
 
     def _compare(self, begun: Any) -> None:
         for name, value in self._job.items():

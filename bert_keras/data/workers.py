@@ -16,6 +16,10 @@ from typing import Any
 from bert_keras.errors import InputError
 
 
+class WorkerLost(InputError):
+    """A process was killed, by the machine or the user; the work itself has no fault."""
+
+
 class Workers:
     """Processes that live as long as the `with` block; 1 works in this process.
 
@@ -62,7 +66,7 @@ class Workers:
         try:
             yield
         except BrokenProcessPool:
-            raise InputError(
+            raise WorkerLost(
                 f"one of {self.num_workers} processes was killed, perhaps for its memory; give the "
                 "same command again with a smaller --num_workers: it goes on where it stopped."
             ) from None
