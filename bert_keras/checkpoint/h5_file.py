@@ -7,7 +7,7 @@ are seen, so that what is read is never larger than the file.
 import math
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import h5py
@@ -16,8 +16,6 @@ import numpy as np
 
 from bert_keras.checkpoint.tensor_files import Tensors, TensorSpec
 from bert_keras.errors import InputError
-
-READABLE = ("float32", "float16", "bfloat16")
 
 # Keras wrote the layers of a functional model under this name before it wrote `layers`.
 LEGACY_LAYERS, LAYERS = "_layer_checkpoint_dependencies/", "layers/"
@@ -35,6 +33,8 @@ class H5Files(Tensors):
         InputError: a file is no HDF5 file, is truncated, or refers to other files.
     """
 
+    readable = ("float32", "float16", "bfloat16")
+
     def __init__(self, parts: Mapping[str, pathlib.Path]) -> None:
         self._keys: dict[str, str] = {}
         specs = {}
@@ -45,15 +45,10 @@ class H5Files(Tensors):
                 self._keys[name] = key
         super().__init__(next(iter(parts.values())), specs)
 
-    def read_raw(self, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
-        """Yields the datasets file by file; those not of a `READABLE` type are refused."""
-        by_file: dict[pathlib.Path, list[str]] = {}
-        for name in names:
-            by_file.setdefault(self[name].path, []).append(name)
-        for path, wanted in by_file.items():
-            with _opened(path) as file:
-                for name in wanted:
-                    yield name, _array(file, self._keys[name], self[name])
+    def _read_file(self, path: pathlib.Path, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+        with _opened(path) as file:
+            for name in names:
+                yield name, _array(file, self._keys[name], self[name])
 
 
 def _read_header(path: pathlib.Path) -> dict[str, TensorSpec]:
@@ -92,11 +87,6 @@ def _is_bfloat16(dataset: h5py.Dataset) -> bool:
 
 
 def _array(file: h5py.File, key: str, spec: TensorSpec) -> np.ndarray:
-    if spec.dtype not in READABLE:
-        raise InputError(
-            f"{spec.path}: {key} is of type {spec.dtype}; weights are read from "
-            f"{', '.join(READABLE)}."
-        )
     try:
         value = np.array(file[key])
     except (OSError, RuntimeError, KeyError, ValueError) as error:

@@ -22,10 +22,6 @@ from bert_keras.errors import InputError
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
 
-# The type codes that can hold weights. Others (I64 position ids, say) may lie in a file but are
-# never read.
-READABLE = ("F32", "F16", "BF16")
-
 # BERT-large's header is 50 kB; the library itself would parse up to 100 MB.
 MAX_HEADER_BYTES = 10_000_000
 
@@ -54,6 +50,10 @@ class Tensors(Mapping[str, TensorSpec]):
         source: the file that errors name.
         specs: what it says of each tensor.
     """
+
+    # The format's type codes that can hold weights. Others (I64 position ids, say) may lie in a
+    # file but are never read.
+    readable: tuple[str, ...] = ()
 
     def __init__(self, source: pathlib.Path, specs: Mapping[str, TensorSpec]) -> None:
         self.source = source
@@ -91,7 +91,25 @@ class Tensors(Mapping[str, TensorSpec]):
             yield name, tensor
 
     def read_raw(self, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
-        """Yields each named tensor as it lies in the file; a format has its own."""
+        """Yields each named tensor as it lies in its file, file by file.
+
+        Raises:
+            InputError: a tensor is not of a `readable` type; nothing has been read then.
+        """
+        by_file: dict[pathlib.Path, list[str]] = {}
+        for name in names:
+            spec = self[name]
+            if spec.dtype not in self.readable:
+                raise InputError(
+                    f"{spec.path}: {name} is of type {spec.dtype}; weights are read from "
+                    f"{', '.join(self.readable)}."
+                )
+            by_file.setdefault(spec.path, []).append(name)
+        for path, wanted in by_file.items():
+            yield from self._read_file(path, wanted)
+
+    def _read_file(self, path: pathlib.Path, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+        """Yields tensors of one file; a format has its own."""
         raise NotImplementedError
 
 
@@ -105,6 +123,8 @@ class TensorDirectory(Tensors):
         InputError: there are no weights, or a file is damaged, or an index is wrong; names it.
     """
 
+    readable = ("F32", "F16", "BF16")
+
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         directory = pathlib.Path(directory)
         if (directory / WEIGHTS_NAME).is_file():
@@ -116,15 +136,10 @@ class TensorDirectory(Tensors):
         else:
             raise InputError(_no_weights(directory))
 
-    def read_raw(self, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
-        """Yields the tensors file by file; those not of a `READABLE` type are refused."""
-        by_file: dict[pathlib.Path, list[str]] = {}
-        for name in names:
-            by_file.setdefault(self[name].path, []).append(name)
-        for path, wanted in by_file.items():
-            with _opened(path) as file:
-                for name in wanted:
-                    yield name, _tensor(file, name, self[name])
+    def _read_file(self, path: pathlib.Path, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+        with _opened(path) as file:
+            for name in names:
+                yield name, file.get_tensor(name)
 
 
 def write_tensors(
@@ -178,15 +193,6 @@ def _opened(path: pathlib.Path) -> "safetensors.safe_open":
         if "not fully covered" in reason:
             reason = "the tensors that its header lists do not fill it exactly: truncated?"
         raise InputError(f"{path}: damaged safetensors file ({reason}).{_AGAIN}") from None
-
-
-def _tensor(file: "safetensors.safe_open", name: str, spec: TensorSpec) -> np.ndarray:
-    if spec.dtype not in READABLE:
-        raise InputError(
-            f"{spec.path}: {name} is of type {spec.dtype}; weights are read from "
-            f"{', '.join(READABLE)}."
-        )
-    return file.get_tensor(name)
 
 
 def _read_shards(index: pathlib.Path) -> dict[str, TensorSpec]:

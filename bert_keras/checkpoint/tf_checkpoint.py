@@ -9,7 +9,7 @@ opened, and not before.
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -31,8 +31,6 @@ VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 # The one entry that object-based checkpoints have and name-based ones have not: who owns what.
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
-READABLE = ("float32", "float16", "bfloat16", "float64")
-
 _SHARD = re.compile(r"\.data-\d{5}-of-\d{5}$")
 _NEWEST = re.compile(r'^\s*model_checkpoint_path:\s*"([^"]*)"\s*$', re.MULTILINE)
 
@@ -46,6 +44,8 @@ class TFCheckpoint(Tensors):
     Raises:
         InputError: TensorFlow is not installed, or the index is damaged.
     """
+
+    readable = ("float32", "float16", "bfloat16", "float64")
 
     def __init__(self, prefix: pathlib.Path) -> None:
         try:
@@ -68,14 +68,8 @@ class TFCheckpoint(Tensors):
         }
         super().__init__(prefix, specs)
 
-    def read_raw(self, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
-        """Yields the tensors in the order of their names, which is that of the file."""
-        for name in sorted(names):
-            if self[name].dtype not in READABLE:
-                raise InputError(
-                    f"{self.source}: {name} is of type {self[name].dtype}; weights are read from "
-                    f"{', '.join(READABLE)}."
-                )
+    def _read_file(self, path: pathlib.Path, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+        for name in sorted(names):  # the order of the data file
             try:
                 tensor = self._reader.get_tensor(self._keys[name])
             except Exception as error:
