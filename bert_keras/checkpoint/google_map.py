@@ -8,22 +8,8 @@ from collections.abc import Collection
 
 from bert_keras import models
 from bert_keras.checkpoint import weight_map
-from bert_keras.checkpoint.weight_map import AS_IT_IS, TRANSPOSED, Row, Slot
+from bert_keras.checkpoint.weight_map import AS_IT_IS, TRANSPOSED, Row, Slot, tf_dense, tf_norm
 from bert_keras.encoder import BertEncoder
-
-
-def _dense(ours: str, theirs: str) -> tuple[Row, ...]:
-    return (
-        (f"{ours}.kernel", f"{theirs}/kernel", AS_IT_IS),
-        (f"{ours}.bias", f"{theirs}/bias", AS_IT_IS),
-    )
-
-
-def _norm(ours: str, theirs: str) -> tuple[Row, ...]:
-    return (
-        (f"{ours}.gamma", f"{theirs}/gamma", AS_IT_IS),
-        (f"{ours}.beta", f"{theirs}/beta", AS_IT_IS),
-    )
 
 
 def _output(ours: str, theirs: str) -> tuple[Row, ...]:
@@ -38,26 +24,26 @@ EMBEDDINGS: tuple[Row, ...] = (
     ("token_embedding", "bert/embeddings/word_embeddings", AS_IT_IS),
     ("position_embedding", "bert/embeddings/position_embeddings", AS_IT_IS),
     ("segment_embedding", "bert/embeddings/token_type_embeddings", AS_IT_IS),
-    *_norm("norm", "bert/embeddings/LayerNorm"),
+    *tf_norm("norm", "bert/embeddings/LayerNorm"),
 )
 
 # One transformer block; their names follow `bert/encoder/layer_<i>/`.
 BLOCK: tuple[Row, ...] = (
-    *_dense("attention.query", "attention/self/query"),
-    *_dense("attention.key", "attention/self/key"),
-    *_dense("attention.value", "attention/self/value"),
-    *_dense("attention.merge", "attention/output/dense"),
-    *_norm("attention_norm", "attention/output/LayerNorm"),
-    *_dense("intermediate", "intermediate/dense"),
-    *_dense("output_dense", "output/dense"),
-    *_norm("output_norm", "output/LayerNorm"),
+    *tf_dense("attention.query", "attention/self/query"),
+    *tf_dense("attention.key", "attention/self/key"),
+    *tf_dense("attention.value", "attention/self/value"),
+    *tf_dense("attention.merge", "attention/output/dense"),
+    *tf_norm("attention_norm", "attention/output/LayerNorm"),
+    *tf_dense("intermediate", "intermediate/dense"),
+    *tf_dense("output_dense", "output/dense"),
+    *tf_norm("output_norm", "output/LayerNorm"),
 )
 
-POOLER: tuple[Row, ...] = _dense("pooler", "bert/pooler/dense")
+POOLER: tuple[Row, ...] = tf_dense("pooler", "bert/pooler/dense")
 
 MASKED_LM: tuple[Row, ...] = (
-    *_dense("masked_lm.dense", "cls/predictions/transform/dense"),
-    *_norm("masked_lm.norm", "cls/predictions/transform/LayerNorm"),
+    *tf_dense("masked_lm.dense", "cls/predictions/transform/dense"),
+    *tf_norm("masked_lm.norm", "cls/predictions/transform/LayerNorm"),
     ("masked_lm.output_bias", "cls/predictions/output_bias", AS_IT_IS),
 )
 

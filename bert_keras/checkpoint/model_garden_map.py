@@ -10,7 +10,7 @@ from typing import Any
 from bert_keras import models
 from bert_keras.checkpoint import matching, tf_checkpoint, weight_map
 from bert_keras.checkpoint.object_graph import ObjectGraph
-from bert_keras.checkpoint.weight_map import AS_IT_IS, Row, Slot
+from bert_keras.checkpoint.weight_map import AS_IT_IS, Row, Slot, tf_dense, tf_norm
 from bert_keras.errors import InputError
 
 # What trainers save beside the model: by the first part of the name, or anywhere in it.
@@ -21,43 +21,29 @@ OPTIMIZER_SLOT = ".OPTIMIZER_SLOT"
 ONE = "layer_with_weights-0"
 
 
-def _dense(ours: str, theirs: str) -> tuple[Row, ...]:
-    return (
-        (f"{ours}.kernel", f"{theirs}/kernel", AS_IT_IS),
-        (f"{ours}.bias", f"{theirs}/bias", AS_IT_IS),
-    )
-
-
-def _norm(ours: str, theirs: str) -> tuple[Row, ...]:
-    return (
-        (f"{ours}.gamma", f"{theirs}/gamma", AS_IT_IS),
-        (f"{ours}.beta", f"{theirs}/beta", AS_IT_IS),
-    )
-
-
 EMBEDDINGS: tuple[Row, ...] = (
     ("token_embedding", "_embedding_layer/embeddings", AS_IT_IS),
     ("position_embedding", "_position_embedding_layer/embeddings", AS_IT_IS),
     ("segment_embedding", "_type_embedding_layer/embeddings", AS_IT_IS),
-    *_norm("norm", "_embedding_norm_layer"),
+    *tf_norm("norm", "_embedding_norm_layer"),
 )
-PROJECTION: tuple[Row, ...] = _dense("projection", "_embedding_projection")
+PROJECTION: tuple[Row, ...] = tf_dense("projection", "_embedding_projection")
 
 # One transformer block; their names follow `_transformer_layers/<i>/`.
 BLOCK: tuple[Row, ...] = (
-    *_dense("attention.query", "_attention_layer/_query_dense"),
-    *_dense("attention.key", "_attention_layer/_key_dense"),
-    *_dense("attention.value", "_attention_layer/_value_dense"),
-    *_dense("attention.merge", "_attention_layer/_output_dense"),
-    *_norm("attention_norm", "_attention_layer_norm"),
-    *_dense("intermediate", "_intermediate_dense"),
-    *_dense("output_dense", "_output_dense"),
-    *_norm("output_norm", "_output_layer_norm"),
+    *tf_dense("attention.query", "_attention_layer/_query_dense"),
+    *tf_dense("attention.key", "_attention_layer/_key_dense"),
+    *tf_dense("attention.value", "_attention_layer/_value_dense"),
+    *tf_dense("attention.merge", "_attention_layer/_output_dense"),
+    *tf_norm("attention_norm", "_attention_layer_norm"),
+    *tf_dense("intermediate", "_intermediate_dense"),
+    *tf_dense("output_dense", "_output_dense"),
+    *tf_norm("output_norm", "_output_layer_norm"),
 )
 
 MASKED_LM: tuple[Row, ...] = (
-    *_dense("masked_lm.dense", "dense"),
-    *_norm("masked_lm.norm", "layer_norm"),
+    *tf_dense("masked_lm.dense", "dense"),
+    *tf_norm("masked_lm.norm", "layer_norm"),
     ("masked_lm.output_bias", "bias", AS_IT_IS),
 )
 
@@ -173,7 +159,7 @@ def pooler_slots(network: models.EncoderModel, parts: Parts, graph: ObjectGraph)
     if parts.poolers:
         rows: tuple[Row, ...] = (("kernel", "kernel", AS_IT_IS), ("bias", "bias", AS_IT_IS))
         return _slots(network.encoder.pooler, rows, graph, parts.poolers[0])
-    return _slots(network.encoder, _dense("pooler", "_pooler_layer"), graph, parts.encoder)
+    return _slots(network.encoder, tf_dense("pooler", "_pooler_layer"), graph, parts.encoder)
 
 
 def is_optimizers(name: str) -> bool:

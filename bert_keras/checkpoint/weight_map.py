@@ -34,6 +34,22 @@ def _norm(ours: str, theirs: str) -> tuple[Row, ...]:
     )
 
 
+def tf_dense(ours: str, theirs: str) -> tuple[Row, ...]:
+    """A dense layer as TensorFlow's programs name and keep it: google's, the Model Garden's."""
+    return (
+        (f"{ours}.kernel", f"{theirs}/kernel", AS_IT_IS),
+        (f"{ours}.bias", f"{theirs}/bias", AS_IT_IS),
+    )
+
+
+def tf_norm(ours: str, theirs: str) -> tuple[Row, ...]:
+    """A layer normalization as they name and keep it."""
+    return (
+        (f"{ours}.gamma", f"{theirs}/gamma", AS_IT_IS),
+        (f"{ours}.beta", f"{theirs}/beta", AS_IT_IS),
+    )
+
+
 EMBEDDINGS: tuple[Row, ...] = (
     ("token_embedding", "embeddings.word_embeddings.weight", AS_IT_IS),
     ("position_embedding", "embeddings.position_embeddings.weight", AS_IT_IS),
