@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops
 
 from bert_keras import tensorflow_step
+from bert_keras.errors import InputError
 from bert_keras.optimization import global_norm
 
 # What of a batch goes into the network; the rest (labels, ...) is for the loss.
@@ -163,10 +164,13 @@ def _jax_step(network: Any, optimizer: Any, losses: _Losses) -> Callable:
     import jax
 
     compiled = jax.jit(pure_step(network, optimizer, losses), donate_argnums=0)
+    distribution = keras.distribution.distribution()
     groups = network.trainable_variables, network.non_trainable_variables, optimizer.variables
 
     def step(pieces: Any) -> Any:
         state = tuple([variable.value for variable in group] for group in groups)
+        if distribution is not None:
+            pieces = [_spread(piece, distribution) for piece in pieces]
         state, told = compiled(state, pieces)
         for group, values in zip(groups, state, strict=True):
             for variable, value in zip(group, values, strict=True):
@@ -174,6 +178,27 @@ def _jax_step(network: Any, optimizer: Any, losses: _Losses) -> Callable:
         return np.asarray(told)
 
     return step
+
+
+def _spread(piece: dict[str, np.ndarray], distribution: Any) -> dict[str, Any]:
+    """Cuts the rows of a piece over the devices of `keras.distribution`.
+
+    Every process is given the whole piece and hands its own rows to its own devices. The compiled
+    step then sums losses and gradients over all of them: the numbers of one device.
+    """
+    import jax
+
+    spread = {}
+    for name, array in piece.items():
+        layout = distribution.get_data_layout(array.shape).backend_layout
+        devices = layout.mesh.shape[distribution.batch_dim_name]
+        if len(array) % devices:
+            raise InputError(
+                f"{len(array)} rows cannot be spread over {devices} devices; choose a batch size "
+                "of which every piece (gradient accumulation) is a multiple of the devices."
+            )
+        spread[name] = jax.make_array_from_callback(array.shape, layout, array.__getitem__)
+    return spread
 
 
 def _torch_step(network: Any, optimizer: Any, losses: _Losses) -> Callable:
