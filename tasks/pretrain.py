@@ -82,7 +82,6 @@ def pretrain(
     output_dir = pathlib.Path(output_dir)
     if not (do_train or do_eval):
         raise InputError("nothing to do: give --do_train or --do_eval")
-    phase, masking = settings.phases[-1], settings.masking
     train = pretrain_data.train_batches(settings) if do_train else None
     held_out = None
     if do_eval:
@@ -90,9 +89,8 @@ def pretrain(
         held_out = pretrain_data.open_records(
             eval_input_file or settings.input_file,
             eval_batch_size,
-            phase,
-            masking,
-            settings.random_seed,
+            settings.phases[-1],
+            settings,
         )
     fingerprint = _fingerprint(settings) if do_train else None
     output.check(output_dir, fingerprint)
@@ -212,6 +210,10 @@ def _start(settings: PretrainSettings, say: Callable[[str], object]) -> TextMode
                 f"--max_seq_length={phase.max_seq_length}: the model has max_position_embeddings="
                 f"{config.max_position_embeddings}; give at most that"
             )
+    if settings.data_parallel:
+        keras.distribution.set_distribution(
+            keras.distribution.DataParallel(auto_shard_dataset=False)
+        )
     keras.utils.set_random_seed(settings.random_seed)
     network = models.Pretrainer(
         config,

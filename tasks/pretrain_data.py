@@ -3,14 +3,14 @@
 import dataclasses
 import itertools
 import math
-import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from bert_keras.data.masking import Masking
 from bert_keras.data.pretraining_batches import PretrainingBatches
+from bert_keras.data.record_directory import read_manifest
+from bert_keras.errors import InputError
 from bert_keras.phases import Batches, Phase, PhasedBatches
 from bert_keras.pretraining_losses import share_weights
 from tasks.pretrain_settings import PhaseSettings, PretrainSettings
@@ -45,8 +45,8 @@ def train_batches(settings: PretrainSettings) -> PhasedBatches:
                         phase.input_file or settings.input_file,
                         phase.train_batch_size,
                         phase,
-                        settings.masking,
-                        settings.random_seed,
+                        settings,
+                        drop_remainder=True,  # JAX compiles once, and all steps weigh alike.
                     )
                 ),
                 phase.num_train_steps,
@@ -57,15 +57,35 @@ def train_batches(settings: PretrainSettings) -> PhasedBatches:
 
 
 def open_records(
-    directory: str, batch_size: int, phase: PhaseSettings, masking: Masking, seed: int
+    directory: str,
+    batch_size: int,
+    phase: PhaseSettings,
+    settings: PretrainSettings,
+    *,
+    drop_remainder: bool = False,
 ) -> PretrainingBatches:
-    """A record directory as batches of a phase's length and number of predictions."""
+    """A record directory as batches of a phase's length and number of predictions.
+
+    Raises:
+        InputError: it is none, or its static records are of other sizes.
+    """
+    predictions = phase.max_predictions_per_seq
+    manifest = read_manifest(directory)
+    masking = None
+    if manifest.kind == "dynamic":
+        masking = dataclasses.replace(settings.masking, max_predictions=predictions)
+    elif manifest.max_predictions_per_seq != predictions:
+        raise InputError(
+            f"--max_predictions_per_seq={predictions}: the static records in {directory} have "
+            f"{manifest.max_predictions_per_seq}; give that"
+        )
     return PretrainingBatches(
-        pathlib.Path(directory),
+        directory,
         batch_size,
-        seed=seed,
+        seed=settings.random_seed,
         max_seq_length=phase.max_seq_length,
-        masking=dataclasses.replace(masking, max_predictions=phase.max_predictions_per_seq),
+        masking=masking,
+        drop_remainder=drop_remainder,
     )
 
 

@@ -57,6 +57,7 @@ class PretrainSettings:
         remat: compute the blocks again in the backward pass to save memory.
         left_to_right: a token sees itself and those before it: an ablation of the paper.
         ema_momentum: the final weights are their running mean of this momentum; None for the last.
+        data_parallel: JAX spreads each step over all devices of the machine.
         random_seed: of new weights, order, masks and dropout.
     """
 
@@ -75,6 +76,7 @@ class PretrainSettings:
     remat: bool = False
     left_to_right: bool = False
     ema_momentum: float | None = None
+    data_parallel: bool = False
     random_seed: int = 12345
 
     def __post_init__(self) -> None:
@@ -94,6 +96,11 @@ class PretrainSettings:
                     f"{flag}num_warmup_steps={warmup}: expected at most the {last} steps of the "
                     "schedule"
                 )
+        if self.data_parallel and keras.backend.backend() != "jax":
+            raise InputError(
+                "--data_parallel needs KERAS_BACKEND=jax; on the backend "
+                f"{keras.backend.backend()} one device is used: leave it out"
+            )
         if not 0 <= self.weight_decay < math.inf:
             raise InputError(f"--weight_decay={self.weight_decay}: expected 0 or more")
         if self.ema_momentum is not None and not 0 < self.ema_momentum < 1:

@@ -74,6 +74,9 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     common_flags.define_dtype(flag_values)
     flags.DEFINE_boolean("jit_compile", False, "Let XLA compile the step on TensorFlow.", **text)
     flags.DEFINE_boolean(
+        "data_parallel", False, "JAX: spread each step over all devices of the machine.", **text
+    )
+    flags.DEFINE_boolean(
         "remat", False, "Save memory: compute blocks again in the backward pass.", **text
     )
     flags.DEFINE_float(
@@ -143,7 +146,7 @@ def main(FLAGS: flags.FlagValues) -> None:
     same_name = (
         *("input_file", "init_checkpoint", "bert_config_file", "optimizer", "bias_correction"),
         *("lr_schedule", "weight_decay", "gradient_accumulation_steps", "dtype", "jit_compile"),
-        *("remat", "left_to_right", "ema_momentum", "random_seed"),
+        *("remat", "left_to_right", "ema_momentum", "data_parallel", "random_seed"),
     )
     settings = PretrainSettings(
         phases=tuple(phases),

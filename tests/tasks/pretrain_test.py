@@ -57,11 +57,12 @@ def data(tmp_path_factory):
     (folder / "text.txt").write_text("\n".join(documents))
     (folder / "bert_config.json").write_text(json.dumps(CONFIG))
     common = [f"--input_file={folder}/text.txt", f"--vocab_file={folder}/vocab.txt"]
-    for kind in ("static", "dynamic"):
+    common += ["--max_seq_length=32"]
+    static = ["--max_predictions_per_seq=5", "--dupe_factor=2"]
+    for kind, more in (("static", static), ("dynamic", [])):
         command.call(
             "create_pretraining_data",
-            [*common, f"--output_dir={folder}/{kind}", f"--masking={kind}"]
-            + ["--max_seq_length=32", "--max_predictions_per_seq=5", "--dupe_factor=2"],
+            [*common, f"--output_dir={folder}/{kind}", f"--masking={kind}", *more],
         )
     return folder
 
@@ -209,8 +210,9 @@ def test_static_records_lamb_and_every_switch(data, tmp_path):
 
 
 def test_it_learns(data, tmp_path):
-    options = {"num_train_steps": 150, "phase2_num_train_steps": 0, "train_batch_size": 16}
-    options |= {"save_checkpoints_steps": 75, "num_warmup_steps": 10, "max_eval_steps": 20}
+    options = {"num_train_steps": 400, "phase2_num_train_steps": 0, "train_batch_size": 16}
+    options |= {"save_checkpoints_steps": 200, "num_warmup_steps": 40, "max_eval_steps": 20}
+    options |= {"learning_rate": 5e-3, "max_seq_length": 32, "max_predictions_per_seq": 5}
     command.call("run_pretraining", flags(data, tmp_path / "out", **options))
     results = json.loads((tmp_path / "out/eval_results.json").read_text())
     assert results["masked_lm_loss"] < 0.85 * results["unigram_entropy"]
