@@ -67,7 +67,7 @@ def load_network(
     if head == "masked_lm" and google_map.holds_all_of_pretraining(tensors):
         head = "pretraining"
     slots = google_map.network_slots(network, head, tensors)
-    ignored = (ignore_unexpected,) if isinstance(ignore_unexpected, str) else ignore_unexpected
+    ignored = matching.names_of(ignore_unexpected)
     if not any(name in slots for _, name, _ in google_map.POOLER):
         ignored = (*ignored, "bert/pooler")  # modeling.py makes one even where none is used
     if head == "masked_lm":
@@ -78,8 +78,8 @@ def load_network(
         what=f"{head} of {where}",
         allow_missing=allow_missing,
         ignore_unexpected=ignored,
+        optimizer=optimizer,
     )
-    report = dataclasses.replace(report, optimizer=optimizer)
     huggingface.log_exceptions(report, tensors)
     return huggingface.Loaded(network, head, labels, problem_type, report)
 
@@ -110,11 +110,12 @@ def load_encoder(
         what=f"the encoder of {where}",
         allow_missing=allow_missing,
         ignore_unexpected=(*google_map.HEAD_PREFIXES, *(() if pooler else ("bert/pooler",))),
+        optimizer=optimizer,
     )
     huggingface.log_exceptions(dataclasses.replace(report, unused=()), tensors)
     head = google_map.HEADS[huggingface.head_of(network)]
     fresh = report.fresh + tuple(name for _, name, _ in head)
-    return dataclasses.replace(report, fresh=fresh, optimizer=optimizer)
+    return dataclasses.replace(report, fresh=fresh)
 
 
 def save_network(

@@ -237,7 +237,7 @@ def head_of(network: models.EncoderModel) -> str:
 
 def _and_unused_pooler(names: Iterable[str], network: models.EncoderModel) -> tuple[str, ...]:
     """Adds the pooler to what may lie in the file in vain, where the network has none."""
-    names = (names,) if isinstance(names, str) else tuple(names)
+    names = matching.names_of(names)
     return names if network.encoder.pooler is not None else (*names, weight_map.UNUSED_POOLER)
 
 

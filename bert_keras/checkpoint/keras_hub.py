@@ -109,8 +109,8 @@ def load_network(
         what=f"{head} of {where}",
         allow_missing=allow_missing,
         ignore_unexpected=ignore_unexpected,
+        optimizer=optimizer,
     )
-    report = dataclasses.replace(report, optimizer=optimizer)
     huggingface.log_exceptions(report, tensors)
     return huggingface.Loaded(network, head, labels, problem_type, report)
 
@@ -143,12 +143,13 @@ def load_encoder(
         what=f"the encoder of {where}",
         allow_missing=allow_missing,
         ignore_unexpected=ignored,
+        optimizer=optimizer,
     )
     huggingface.log_exceptions(dataclasses.replace(report, unused=()), tensors)
     head = huggingface.head_of(network)
     rows = weight_map.ARCHITECTURES[weight_map.HEADS[head]].rows
     fresh = tuple(theirs for _, theirs, _ in keras_hub_map.HEADS.get(head, rows))
-    return dataclasses.replace(report, fresh=report.fresh + fresh, optimizer=optimizer)
+    return dataclasses.replace(report, fresh=report.fresh + fresh)
 
 
 def save_network(

@@ -68,6 +68,7 @@ def assign(
     what: str,
     allow_missing: Iterable[str] = (),
     ignore_unexpected: Iterable[str] = (),
+    optimizer: int = 0,
 ) -> LoadReport:
     """Fills the slots; nothing is changed unless every name and shape fits.
 
@@ -77,13 +78,14 @@ def assign(
         what: the model in messages, e.g. "BertForSequenceClassification".
         allow_missing: names, or prefixes up to a dot or slash, that the file may lack.
         ignore_unexpected: names, or prefixes up to a dot or slash, that it may hold in vain.
+        optimizer: how many tensors of the file were hidden as the optimizer's, for the report.
 
     Raises:
         CheckpointMismatch: a tensor is missing, unexpected or of another shape, and not named.
         InputError: a file is damaged, or holds one tensor twice with different values.
     """
     places = _places(tensors, slots)
-    allow_missing, ignore_unexpected = _names(allow_missing), _names(ignore_unexpected)
+    allow_missing, ignore_unexpected = _plain(allow_missing), _plain(ignore_unexpected)
     missing = [name for name in slots if name not in places]
     unexpected = [places[name] for name in places if name not in slots]
     misshaped = {
@@ -103,7 +105,7 @@ def assign(
     for name, tensor in tensors.read(wanted):
         wanted[name].assign(tensor)
     where = tuple((slot.name, name, slot.shape) for name, slot in wanted.items())
-    return LoadReport(tuple(wanted), tuple(fresh), tuple(unused), places=where)
+    return LoadReport(tuple(wanted), tuple(fresh), tuple(unused), optimizer, where)
 
 
 def _places(tensors: Tensors, slots: Collection[str]) -> dict[str, str]:
@@ -137,9 +139,13 @@ def _check_equal(tensors: Tensors, original: str, copy: str) -> None:
         )
 
 
-def _names(names: Iterable[str]) -> tuple[str, ...]:
-    names = (names,) if isinstance(names, str) else tuple(names)
-    return tuple(plain_name(name).rstrip("./") for name in names)
+def names_of(names: Iterable[str]) -> tuple[str, ...]:
+    """Returns several names as they are, and a single string as one name."""
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _plain(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(plain_name(name).rstrip("./") for name in names_of(names))
 
 
 def _is_named(name: str, names: tuple[str, ...]) -> bool:

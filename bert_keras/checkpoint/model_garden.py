@@ -71,15 +71,15 @@ def load_network(
     pooler = model_garden_map.pooler_slots(network, parts, graph)
     if head != "masked_lm" or pooler.keys() <= tensors.keys():
         slots |= pooler
-    ignored = (ignore_unexpected,) if isinstance(ignore_unexpected, str) else ignore_unexpected
+    ignored = matching.names_of(ignore_unexpected)
     report = matching.assign(
         slots,
         tensors,
         what=f"{head} of {where}",
         allow_missing=allow_missing,
         ignore_unexpected=(*ignored, *model_garden_map.pooler_names(parts, graph)),
+        optimizer=optimizer,
     )
-    report = dataclasses.replace(report, optimizer=optimizer)
     huggingface.log_exceptions(report, tensors)
     return huggingface.Loaded(network, head, labels, problem_type, report)
 
@@ -115,12 +115,13 @@ def load_encoder(
             *model_garden_map.pooler_names(parts, graph),
             *(name for name in tensors if below and not name.startswith(f"{below}/")),
         ),
+        optimizer=optimizer,
     )
     huggingface.log_exceptions(dataclasses.replace(report, unused=()), tensors)
     head = model_garden_map.head_slots(
         network, huggingface.head_of(network), model_garden_map.NO_PARTS, graph
     )
-    return dataclasses.replace(report, fresh=report.fresh + tuple(head), optimizer=optimizer)
+    return dataclasses.replace(report, fresh=report.fresh + tuple(head))
 
 
 def open_checkpoint(prefix: pathlib.Path) -> tuple[tf_checkpoint.TFCheckpoint, ObjectGraph, int]:
