@@ -16,11 +16,15 @@ from __future__ import annotations
 
 import os
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from bert_keras.errors import InputError
 from tools import command, common_flags
+
+if TYPE_CHECKING:
+    from bert_keras.data.pretraining_settings import Settings
 
 STATIC = (
     *("dupe_factor", "masked_lm_prob", "max_predictions_per_seq", "do_whole_word_mask"),
@@ -151,6 +155,19 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         **here,
     )
     flags.DEFINE_integer("num_workers", 1, "Processes; the result is the same.", 1, **here)
+    flags.DEFINE_string(
+        "runner",
+        None,
+        "Run on a cluster, by Apache Beam: DataflowRunner, FlinkRunner, SparkRunner or "
+        "DirectRunner. Files may be on any file system that Beam knows.",
+        **here,
+    )
+    flags.DEFINE_multi_string(
+        "beam_option",
+        [],
+        "Of the runner, once for each: --beam_option=direct_num_workers=4.",
+        **here,
+    )
     common_flags.define_random_seed(flag_values)
 
 
@@ -179,6 +196,9 @@ def main(FLAGS: flags.FlagValues) -> None:
         masking=masking(FLAGS) if FLAGS.masking == "static" else None,
         use_v2_feature_names=FLAGS.use_v2_feature_names,
     )
+    if FLAGS.runner:
+        run_beam(FLAGS, settings)
+        return
     output = Output(
         directory=pathlib.Path(FLAGS.output_dir) if FLAGS.output_dir else None,
         paths=tuple(map(pathlib.Path, FLAGS.output_file)),
@@ -204,12 +224,40 @@ def main(FLAGS: flags.FlagValues) -> None:
         print(f"Look at {output.directory / 'report.html'}, and at rows with inspect_records.")
 
 
+def run_beam(FLAGS: flags.FlagValues, settings: Settings) -> None:
+    """Makes the same records on a cluster."""
+    try:
+        from bert_keras.data import beam_pipeline
+    except ImportError as error:
+        raise InputError(
+            f"--runner needs Apache Beam ({error}): pip install 'bert-keras[beam]'."
+        ) from None
+    beam_pipeline.create(
+        settings,
+        FLAGS.input_file,
+        FLAGS.output_dir,
+        runner=FLAGS.runner,
+        options=[f"--{option.removeprefix('--')}" for option in FLAGS.beam_option],
+        num_shards=FLAGS.num_shards,
+        gzip_compress=FLAGS.gzip_compress,
+    )
+    print(f"Wrote {FLAGS.output_dir}.")
+
+
 def check(FLAGS: flags.FlagValues) -> None:
     """Refuses flags that contradict each other, or would do nothing."""
     if bool(FLAGS.output_file) == bool(FLAGS.output_dir):
         raise command.UsageError("give one of --output_file, --output_dir")
     if FLAGS.output_file and FLAGS.num_shards:
         raise command.UsageError("--num_shards is for --output_dir; --output_file names the shards")
+    if FLAGS.runner and not FLAGS.output_dir:
+        raise command.UsageError("--runner needs --output_dir")
+    if FLAGS.runner and FLAGS["num_workers"].present:
+        raise command.UsageError(
+            "--num_workers is of one machine; tell the runner: --beam_option=direct_num_workers=4"
+        )
+    if FLAGS.beam_option and not FLAGS.runner:
+        raise command.UsageError("--beam_option needs --runner")
     if len(set(FLAGS.output_file)) < len(FLAGS.output_file):
         raise command.UsageError("--output_file names a file twice")
     if FLAGS.masking == "dynamic":
