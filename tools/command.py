@@ -54,8 +54,8 @@ def run(define_flags: DefineFlags, main: Main, argv: Sequence[str] | None = None
     name = os.path.basename(argv[0]).removesuffix(".py")
     stand_where_the_user_stands()
     if any(argument in HELP for argument in argv[1:]):
-        print(help_text(name, define_flags, sys.modules.get(main.__module__)))
-        sys.exit(0)
+        text = help_text(name, define_flags, sys.modules.get(main.__module__))
+        sys.exit(_status(name, lambda: print(text)))
     sys.exit(_status(name, lambda: main(parse(define_flags, argv))))
 
 

@@ -106,6 +106,18 @@ def test_exit_status_is_what_main_returns(capsys, result, status):
     assert leave(capsys, lambda FLAGS: result) == (status, "")
 
 
+@pytest.mark.parametrize("arguments", [["--help"], []], ids=["help", "answer"])
+def test_a_reader_that_has_left_is_no_fault(arguments):
+    said = "command.run(lambda flag_values: None, lambda FLAGS: print('x'))"
+    program = f"import sys; from tools import command; sys.stdin.read(); {said}"
+    python = [sys.executable, "-c", program, *arguments]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(python, cwd=ROOT, **pipes) as process:
+        process.stdout.close()  # as `| head` does
+        process.stdin.close()
+        assert (process.stderr.read(), process.wait()) == (b"", 0)
+
+
 def test_flagfile_with_comments_and_a_later_flag_overriding(tmp_path):
     recipe = tmp_path / "mrpc.flags"
     recipe.write_text("# Minutes: 4\n--model_dir=from_file\n--export_dir=e\n--random_seed=7\n")
