@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from bert_keras import files, models
-from bert_keras.checkpoint import formats, huggingface
+from bert_keras.checkpoint import formats, networks
 from bert_keras.checkpoint.config_file import CONFIG_NAME
 from bert_keras.checkpoint.formats import load_tokenizer, read_encoder_config, resolve, sniff
 from bert_keras.checkpoint.matching import CheckpointMismatch, LoadReport
@@ -184,7 +184,7 @@ def _check_same_format(directory: pathlib.Path, format: str) -> None:
 
 
 def _write(model: TextModel, directory: pathlib.Path, format: str) -> None:
-    head = model.head or huggingface.head_of(model.network)
+    head = model.head or networks.head_of(model.network)
     said: dict[str, Any] = {"head": head, "labels": model.labels}
     said["problem_type"] = model.problem_type
     if format == formats.KERAS_HUB:

@@ -10,7 +10,7 @@ import pathlib
 from typing import Any
 
 from bert_keras.checkpoint import config_file as config_files
-from bert_keras.checkpoint import hub, huggingface, keras_hub_files, tensor_files
+from bert_keras.checkpoint import hub, keras_hub_files, networks, tensor_files
 from bert_keras.config import BertConfig
 from bert_keras.errors import InputError
 from bert_keras.text.tokenizer import Tokenizer
@@ -64,7 +64,7 @@ def load_network(
     format: str | None = None,
     config_file: str | os.PathLike[str] | None = None,
     **options: Any,
-) -> huggingface.Loaded:
+) -> networks.Loaded:
     """Builds the network of a path of any format and fills it; see `bert_keras.checkpoint.load`.
 
     Args:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bert_keras import files, models
-from bert_keras.checkpoint import google_map, huggingface, matching, tf_checkpoint, weight_map
+from bert_keras.checkpoint import google_map, matching, networks, tf_checkpoint, weight_map
 from bert_keras.checkpoint import labels as label_files
 from bert_keras.config import BertConfig
 from bert_keras.errors import InputError
@@ -40,7 +40,7 @@ def load_network(
     ignore_unexpected: Iterable[str] = (),
     config_file: str | os.PathLike[str] | None = None,
     **options: Any,
-) -> huggingface.Loaded:
+) -> networks.Loaded:
     """Builds the network that a checkpoint holds and fills it.
 
     Args:
@@ -59,11 +59,11 @@ def load_network(
     prefix = tf_checkpoint.required_prefix(path)
     config, where = read_config(prefix, config_file)
     tensors, optimizer = _open(prefix)
-    huggingface.check_plausible(config, tensors, where)
+    networks.check_plausible(config, tensors, where)
     head = head or google_map.head_of(tensors)
     if num_labels is None and "output_weights" in tensors:
         (num_labels, *_) = tensors["output_weights"].shape or (2,)
-    network, labels, problem_type = new_network(head, config, num_labels, options)
+    network, labels, problem_type = networks.new_network(head, config, num_labels, options)
     if head == "masked_lm" and google_map.holds_all_of_pretraining(tensors):
         head = "pretraining"
     slots = google_map.network_slots(network, head, tensors)
@@ -80,8 +80,8 @@ def load_network(
         ignore_unexpected=ignored,
         optimizer=optimizer,
     )
-    huggingface.log_exceptions(report, tensors)
-    return huggingface.Loaded(network, head, labels, problem_type, report)
+    matching.log_exceptions(report, tensors)
+    return networks.Loaded(network, head, labels, problem_type, report)
 
 
 def load_encoder(
@@ -101,7 +101,7 @@ def load_encoder(
     """
     prefix = tf_checkpoint.required_prefix(path)
     config, where = read_config(prefix, config_file)
-    huggingface.check_same_encoder(config, network, where)
+    networks.check_same_encoder(config, network, where)
     tensors, optimizer = _open(prefix)
     pooler = google_map.pooler_slots(network.encoder)
     report = matching.assign(
@@ -112,8 +112,8 @@ def load_encoder(
         ignore_unexpected=(*google_map.HEAD_PREFIXES, *(() if pooler else ("bert/pooler",))),
         optimizer=optimizer,
     )
-    huggingface.log_exceptions(dataclasses.replace(report, unused=()), tensors)
-    head = google_map.HEADS[huggingface.head_of(network)]
+    matching.log_exceptions(dataclasses.replace(report, unused=()), tensors)
+    head = google_map.HEADS[networks.head_of(network)]
     fresh = report.fresh + tuple(name for _, name, _ in head)
     return dataclasses.replace(report, fresh=fresh)
 
@@ -140,7 +140,7 @@ def save_network(
         InputError: google's code has no name for a head or a number, or computes another thing.
     """
     directory = pathlib.Path(directory)
-    head = head or huggingface.head_of(network)
+    head = head or networks.head_of(network)
     _check_writable(network, head)
     values = network.config.to_google_dict()
     if labels and list(labels) != label_files.default_labels(len(labels)):
@@ -192,29 +192,6 @@ def read_config(
     return BertConfig.from_google_dict(values, where), where
 
 
-def new_network(
-    head: str, config: BertConfig, num_labels: int | None, options: Mapping[str, Any]
-) -> tuple[models.EncoderModel, list[str] | None, str | None]:
-    """Returns the network of a head, its labels, and the kind of problem.
-
-    Raises:
-        InputError: there is no such head.
-    """
-    if head not in weight_map.HEADS:
-        raise InputError(f"head={head!r} is unknown; choose one of {', '.join(weight_map.HEADS)}.")
-    kind = weight_map.ARCHITECTURES[weight_map.HEADS[head]]
-    labels = problem_type = None
-    if head == "next_sentence":
-        labels = list(huggingface.NEXT_SENTENCE_LABELS)
-    elif kind.labelled:
-        labels = label_files.default_labels(num_labels or 2)
-    if labels is not None:
-        options = {**options, "num_labels": len(labels)}
-        if kind.network == "Classifier":
-            problem_type = label_files.read_problem_type({}, len(labels), head)
-    return huggingface.NETWORKS[kind.network](config, **options), labels, problem_type
-
-
 def _open(prefix: pathlib.Path) -> tuple[tf_checkpoint.TFCheckpoint, int]:
     """Returns a checkpoint's weights, and how many variables are the optimizer's."""
     tensors = tf_checkpoint.TFCheckpoint(prefix)
@@ -228,7 +205,7 @@ def _open(prefix: pathlib.Path) -> tuple[tf_checkpoint.TFCheckpoint, int]:
 
 def _check_writable(network: models.EncoderModel, head: str) -> None:
     kind = weight_map.ARCHITECTURES[weight_map.HEADS[head]] if head in weight_map.HEADS else None
-    if kind is None or type(network) is not huggingface.NETWORKS[kind.network]:
+    if kind is None or type(network) is not networks.NETWORKS[kind.network]:
         raise InputError(f"head={head!r} is not written from a {type(network).__name__}.")
     if head in google_map.NAMELESS_HEADS:
         raise InputError(

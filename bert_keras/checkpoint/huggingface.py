@@ -6,7 +6,6 @@ reads it; `model.safetensors` holds the tensors under that class's names.
 
 import dataclasses
 import logging
-import math
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ import keras
 
 from bert_keras import files, models
 from bert_keras.checkpoint import labels as label_files
-from bert_keras.checkpoint import matching, tensor_files, weight_map
+from bert_keras.checkpoint import matching, networks, tensor_files, weight_map
 from bert_keras.checkpoint.config_file import (
     CONFIG_NAME,
     LEFT_TO_RIGHT,
@@ -25,46 +24,9 @@ from bert_keras.checkpoint.config_file import (
     read_config,
     read_config_file,
 )
-from bert_keras.config import BertConfig
 from bert_keras.errors import InputError
 
-NETWORKS: dict[str, type[models.EncoderModel]] = {
-    "EncoderModel": models.EncoderModel,
-    "Classifier": models.Classifier,
-    "TokenTagger": models.TokenTagger,
-    "SpanPredictor": models.SpanPredictor,
-    "MultipleChoice": models.MultipleChoice,
-    "Pretrainer": models.Pretrainer,
-}
-
-# What each network is written as, unless the caller says otherwise.
-DEFAULT_HEADS = {
-    "EncoderModel": "encoder",
-    "Classifier": "sequence_classification",
-    "TokenTagger": "token_classification",
-    "SpanPredictor": "question_answering",
-    "MultipleChoice": "multiple_choice",
-    "Pretrainer": "pretraining",
-}
-
-# google-research/bert's next-sentence labels have no names in config.json.
-NEXT_SENTENCE_LABELS = ("is_next", "not_next")
-
-# Weights of a model so small that a wrong config.json does no harm.
-SMALL = 20_000_000
-
 _log = logging.getLogger("bert_keras")
-
-
-@dataclasses.dataclass(frozen=True)
-class Loaded:
-    """A network from a directory, with what its config.json says of the head."""
-
-    network: models.EncoderModel
-    head: str
-    labels: list[str] | None
-    problem_type: str | None
-    report: matching.LoadReport
 
 
 def load_network(
@@ -75,7 +37,7 @@ def load_network(
     allow_missing: Iterable[str] = (),
     ignore_unexpected: Iterable[str] = (),
     **options: Any,
-) -> Loaded:
+) -> networks.Loaded:
     """Builds the network that a directory holds and fills it.
 
     Args:
@@ -103,8 +65,8 @@ def load_network(
     if LEFT_TO_RIGHT in values:
         options["left_to_right"] = bool(values[LEFT_TO_RIGHT])
     tensors = tensor_files.TensorDirectory(directory)
-    check_plausible(config, tensors, where)
-    network = NETWORKS[kind.network](config, **options)
+    networks.check_plausible(config, tensors, where)
+    network = networks.NETWORKS[kind.network](config, **options)
 
     slots = weight_map.network_slots(network, architecture)
     # What the class of the file does not use, but the file may hold: it is taken if all is there.
@@ -123,9 +85,9 @@ def load_network(
         allow_missing=allow_missing,
         ignore_unexpected=ignored,
     )
-    log_exceptions(report, tensors)
+    matching.log_exceptions(report, tensors)
     found = weight_map.ARCHITECTURES[architecture].head
-    return Loaded(network, found, labels, problem_type, report)
+    return networks.Loaded(network, found, labels, problem_type, report)
 
 
 def load_encoder(
@@ -149,9 +111,11 @@ def load_encoder(
         values, config, where = read_config(directory)
     else:
         values, config, where = read_config_file(config_file)
-    check_same_encoder(config, network, where, left_to_right=bool(values.get(LEFT_TO_RIGHT)))
+    networks.check_same_encoder(
+        config, network, where, left_to_right=bool(values.get(LEFT_TO_RIGHT))
+    )
     tensors = tensor_files.TensorDirectory(directory)
-    kind = weight_map.ARCHITECTURES[weight_map.HEADS[head_of(network)]]
+    kind = weight_map.ARCHITECTURES[weight_map.HEADS[networks.head_of(network)]]
     slots = weight_map.encoder_slots(network.encoder, pooled=False)
     pooler = weight_map.pooler_slots(network.encoder)
     there = any(weight_map.plain_name(name) in pooler for name in tensors)
@@ -169,7 +133,7 @@ def load_encoder(
     )
     # A new head is what fine-tuning is for, and needs no warning; a new pooler does.
     new_body = tuple(name for name in fresh if name in pooler) + report.fresh
-    log_exceptions(dataclasses.replace(report, fresh=new_body, unused=()), tensors)
+    matching.log_exceptions(dataclasses.replace(report, fresh=new_body, unused=()), tensors)
     return dataclasses.replace(report, fresh=report.fresh + fresh)
 
 
@@ -190,9 +154,9 @@ def save_network(
     Raises:
         InputError: the labels do not fit the network.
     """
-    architecture = weight_map.HEADS[head or head_of(network)]
+    architecture = weight_map.HEADS[head or networks.head_of(network)]
     kind = weight_map.ARCHITECTURES[architecture]
-    if type(network) is not NETWORKS[kind.network]:
+    if type(network) is not networks.NETWORKS[kind.network]:
         raise InputError(
             f"head={head!r} is written from {kind.network}, not {type(network).__name__}."
         )
@@ -220,21 +184,6 @@ def save_network(
     files.write_json(directory / CONFIG_NAME, values)
 
 
-def head_of(network: models.EncoderModel) -> str:
-    """Returns what a network is written as unless the caller says otherwise.
-
-    Raises:
-        InputError: no class of Hugging Face's computes it.
-    """
-    for name, kind in NETWORKS.items():
-        if type(network) is kind:
-            return DEFAULT_HEADS[name]
-    raise InputError(
-        f"{type(network).__name__} has no counterpart among Hugging Face's BERT classes; "
-        f"expected one of {', '.join(NETWORKS)}."
-    )
-
-
 def _and_unused_pooler(names: Iterable[str], network: models.EncoderModel) -> tuple[str, ...]:
     """Adds the pooler to what may lie in the file in vain, where the network has none."""
     names = matching.names_of(names)
@@ -247,65 +196,10 @@ def _labels(
     """Returns a name for each output of a network that has `num_labels`, or None."""
     kind = weight_map.ARCHITECTURES[architecture]
     if kind.head == "next_sentence":
-        return list(NEXT_SENTENCE_LABELS)
+        return list(networks.NEXT_SENTENCE_LABELS)
     if not kind.labelled:
         return None
     labels = label_files.read_labels(values, where) or label_files.default_labels(2)
     if num_labels is not None and num_labels != len(labels):
         return label_files.default_labels(num_labels)
     return labels
-
-
-def check_plausible(config: BertConfig, tensors: tensor_files.Tensors, where: str) -> None:
-    """Refuses, before memory is taken for it, a model far larger than the file beside it."""
-    rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
-    width = 2 * config.hidden_size + config.intermediate_size
-    needed = rows * (config.embedding_size or config.hidden_size)
-    needed += config.num_hidden_layers * 2 * config.hidden_size * width
-    held = sum(math.prod(spec.shape) for spec in tensors.values())
-    if needed > max(2 * held, SMALL):
-        raise InputError(
-            f"{where}: describes a model of {needed:,} weights, but {tensors.source} holds "
-            f"{held:,}; they are not of one model."
-        )
-
-
-def check_same_encoder(
-    theirs: BertConfig, network: models.EncoderModel, where: str, *, left_to_right: bool = False
-) -> None:
-    """Refuses what shapes cannot show: the same tensors under another activation, say."""
-    for name in ("num_attention_heads", "num_hidden_layers", "hidden_act", "layer_norm_eps"):
-        there, here = getattr(theirs, name), getattr(network.config, name)
-        if there != here:
-            raise _another_encoder(where, name, there, here)
-    if left_to_right != network.encoder.left_to_right:
-        raise _another_encoder(where, LEFT_TO_RIGHT, left_to_right, network.encoder.left_to_right)
-
-
-def _another_encoder(where: str, name: str, there: Any, here: Any) -> InputError:
-    return InputError(
-        f"{where}: {name}={there!r}, but the network was built with {here!r}; build it from this "
-        "file."
-    )
-
-
-def log_exceptions(report: matching.LoadReport, tensors: tensor_files.Tensors) -> None:
-    """Says in one line each what starts at random and what was not read."""
-    if report.fresh:
-        _log.warning(
-            "%s lacks %s: they start at random.",
-            tensors.source,
-            ", ".join(report.fresh),
-        )
-    if report.unused:
-        _log.warning(
-            "%s also holds %s: they were not read.",
-            tensors.source,
-            ", ".join(report.unused),
-        )
-    if report.optimizer:
-        _log.info(
-            "%s also holds %d tensors of the optimizer: they were not read.",
-            tensors.source,
-            report.optimizer,
-        )

@@ -16,7 +16,7 @@ from typing import Any
 import keras
 
 from bert_keras import models
-from bert_keras.checkpoint import huggingface, keras_hub_files, keras_hub_map, matching, weight_map
+from bert_keras.checkpoint import keras_hub_files, keras_hub_map, matching, networks, weight_map
 from bert_keras.checkpoint import labels as label_files
 from bert_keras.checkpoint.h5_file import H5Files
 from bert_keras.checkpoint.keras_hub_files import CONFIG_NAME, TASK_NAME
@@ -69,7 +69,7 @@ def load_network(
     ignore_unexpected: Iterable[str] = (),
     config_file: str | os.PathLike[str] | None = None,
     **options: Any,
-) -> huggingface.Loaded:
+) -> networks.Loaded:
     """Builds the network that a preset holds and fills it, without keras_hub.
 
     Args:
@@ -98,11 +98,11 @@ def load_network(
         config, head, values if head == TASKS.get(kind or "") else {}, num_labels, directory
     )
     tensors, optimizer = _open(directory)
-    huggingface.check_plausible(config, tensors, where)
+    networks.check_plausible(config, tensors, where)
     if labels is not None:
         options["num_labels"] = len(labels)
     architecture = weight_map.ARCHITECTURES[weight_map.HEADS[head]]
-    network = huggingface.NETWORKS[architecture.network](config, **options)
+    network = networks.NETWORKS[architecture.network](config, **options)
     report = matching.assign(
         keras_hub_map.network_slots(network, head),
         tensors,
@@ -111,8 +111,8 @@ def load_network(
         ignore_unexpected=ignore_unexpected,
         optimizer=optimizer,
     )
-    huggingface.log_exceptions(report, tensors)
-    return huggingface.Loaded(network, head, labels, problem_type, report)
+    matching.log_exceptions(report, tensors)
+    return networks.Loaded(network, head, labels, problem_type, report)
 
 
 def load_encoder(
@@ -132,7 +132,7 @@ def load_encoder(
     """
     directory = pathlib.Path(path)
     config, where = read_config(directory, config_file)
-    huggingface.check_same_encoder(config, network, where)
+    networks.check_same_encoder(config, network, where)
     tensors, optimizer = _open(directory)
     ignored = [keras_hub_map.TASK]
     if network.encoder.pooler is None:
@@ -145,8 +145,8 @@ def load_encoder(
         ignore_unexpected=ignored,
         optimizer=optimizer,
     )
-    huggingface.log_exceptions(dataclasses.replace(report, unused=()), tensors)
-    head = huggingface.head_of(network)
+    matching.log_exceptions(dataclasses.replace(report, unused=()), tensors)
+    head = networks.head_of(network)
     rows = weight_map.ARCHITECTURES[weight_map.HEADS[head]].rows
     fresh = tuple(theirs for _, theirs, _ in keras_hub_map.HEADS.get(head, rows))
     return dataclasses.replace(report, fresh=report.fresh + fresh)
@@ -179,7 +179,7 @@ def save_network(
         InputError: KerasHub computes another thing, or is not installed.
     """
     directory = pathlib.Path(directory)
-    head = head or huggingface.head_of(network)
+    head = head or networks.head_of(network)
     _check_writable(network, head)
     if labels and list(labels) != label_files.default_labels(len(labels)):
         _log.warning(
@@ -329,7 +329,7 @@ def _activation(problem_type: str | None, num_labels: int) -> str:
 def _check_writable(network: models.EncoderModel, head: str) -> None:
     config = network.config
     kind = weight_map.ARCHITECTURES.get(weight_map.HEADS.get(head, ""))
-    if kind is None or type(network) is not huggingface.NETWORKS[kind.network]:
+    if kind is None or type(network) is not networks.NETWORKS[kind.network]:
         raise InputError(f"head={head!r} is not written from a {type(network).__name__}.")
     if head not in keras_hub_map.HEADS:
         raise InputError(

@@ -1,6 +1,7 @@
 """Tensors of a file into variables of a network, with every difference named."""
 
 import dataclasses
+import logging
 from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
@@ -15,6 +16,8 @@ from bert_keras.checkpoint.weight_map import (
     plain_name,
 )
 from bert_keras.errors import InputError
+
+_log = logging.getLogger("bert_keras")
 
 # How many names one message lists; `CheckpointMismatch` carries them all.
 MAX_LISTED = 8
@@ -189,3 +192,25 @@ def listed(items: list[str]) -> str:
     shown = ", ".join(items[:MAX_LISTED])
     count = f"{len(items)} tensor{'s' if len(items) > 1 else ''}: {shown}"
     return f"{count} and {more} more" if more > 0 else count
+
+
+def log_exceptions(report: LoadReport, tensors: Tensors) -> None:
+    """Says in one line each what starts at random and what was not read."""
+    if report.fresh:
+        _log.warning(
+            "%s lacks %s: they start at random.",
+            tensors.source,
+            ", ".join(report.fresh),
+        )
+    if report.unused:
+        _log.warning(
+            "%s also holds %s: they were not read.",
+            tensors.source,
+            ", ".join(report.unused),
+        )
+    if report.optimizer:
+        _log.info(
+            "%s also holds %d tensors of the optimizer: they were not read.",
+            tensors.source,
+            report.optimizer,
+        )

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from bert_keras import models
-from bert_keras.checkpoint import google, huggingface, matching, model_garden_map, tf_checkpoint
+from bert_keras.checkpoint import matching, model_garden_map, networks, tf_checkpoint
 from bert_keras.checkpoint.model_garden_config import read_config
 from bert_keras.checkpoint.object_graph import ObjectGraph
 
@@ -33,7 +33,7 @@ def load_network(
     ignore_unexpected: Iterable[str] = (),
     config_file: str | os.PathLike[str] | None = None,
     **options: Any,
-) -> huggingface.Loaded:
+) -> networks.Loaded:
     """Builds the network that a checkpoint holds and fills it.
 
     Read are BertEncoderV2 and BertEncoder, alone or inside of BertPretrainerV2, BertPretrainer,
@@ -57,14 +57,14 @@ def load_network(
     prefix = tf_checkpoint.required_prefix(path)
     config, where = read_config(prefix, config_file)
     tensors, graph, optimizer = open_checkpoint(prefix)
-    huggingface.check_plausible(config, tensors, where)
+    networks.check_plausible(config, tensors, where)
     parts = model_garden_map.find_parts(graph, tensors)
     head = head or model_garden_map.head_of(parts)
     last = parts.last_layer(head)
     if num_labels is None and last is not None:
         outputs = tensors.get(graph.name(last, "bias"))
         (num_labels, *_) = (outputs.shape if outputs else ()) or (2,)
-    network, labels, problem_type = google.new_network(head, config, num_labels, options)
+    network, labels, problem_type = networks.new_network(head, config, num_labels, options)
 
     slots = model_garden_map.encoder_slots(network, parts, graph)
     slots |= model_garden_map.head_slots(network, head, parts, graph)
@@ -80,8 +80,8 @@ def load_network(
         ignore_unexpected=(*ignored, *model_garden_map.pooler_names(parts, graph)),
         optimizer=optimizer,
     )
-    huggingface.log_exceptions(report, tensors)
-    return huggingface.Loaded(network, head, labels, problem_type, report)
+    matching.log_exceptions(report, tensors)
+    return networks.Loaded(network, head, labels, problem_type, report)
 
 
 def load_encoder(
@@ -101,7 +101,7 @@ def load_encoder(
     """
     prefix = tf_checkpoint.required_prefix(path)
     config, where = read_config(prefix, config_file)
-    huggingface.check_same_encoder(config, network, where)
+    networks.check_same_encoder(config, network, where)
     tensors, graph, optimizer = open_checkpoint(prefix)
     parts = model_garden_map.find_parts(graph, tensors)
     below = graph.path(parts.encoder)
@@ -117,9 +117,9 @@ def load_encoder(
         ),
         optimizer=optimizer,
     )
-    huggingface.log_exceptions(dataclasses.replace(report, unused=()), tensors)
+    matching.log_exceptions(dataclasses.replace(report, unused=()), tensors)
     head = model_garden_map.head_slots(
-        network, huggingface.head_of(network), model_garden_map.NO_PARTS, graph
+        network, networks.head_of(network), model_garden_map.NO_PARTS, graph
     )
     return dataclasses.replace(report, fresh=report.fresh + tuple(head))
 
