@@ -50,11 +50,12 @@ def tokens(pool, made):
     return [parts[a:b] for a, b in zip(made.parts[:-1].tolist(), made.parts[1:].tolist())]
 
 
-def google_pairs(texts, own, room, draws):
+def google_pairs(texts, own, room, draws, share=0.5):
     """`create_instances_from_document` of google-research/bert, written as its loop.
 
-    The draws of a chunk are those of the sentence where it begins; of a random segment those of its
-    turn. Returns (A, B, is_random) before truncation.
+    A chunk that can be split has random text with probability `share`. The draws of a chunk are
+    those of the sentence where it begins; of a random segment those of its turn. Returns (A, B,
+    is_random, of one sentence) before truncation.
     """
     is_short, lengths, splits, coins, which, where, _ = draws
     turn, sentence_number, rows = 0, 0, []
@@ -71,7 +72,7 @@ def google_pairs(texts, own, room, draws):
                 if len(chunk) >= 2:
                     a_end = 1 + int(splits[begun] * (len(chunk) - 1))
                 a = sum(chunk[:a_end], [])
-                is_random = len(chunk) == 1 or coins[begun] < 0.5
+                is_random = len(chunk) == 1 or coins[begun] < share
                 if is_random:
                     others = [text for k, text in enumerate(texts) if k != index]
                     other = others[int(which[turn] * len(others))]
@@ -85,7 +86,7 @@ def google_pairs(texts, own, room, draws):
                     i -= len(chunk) - a_end
                 else:
                     b = sum(chunk[a_end:], [])
-                rows.append((a, b, is_random))
+                rows.append((a, b, is_random, len(chunk) == 1))
                 chunk, length = [], 0
             i += 1
         sentence_number += len(document)
@@ -118,11 +119,17 @@ def test_pairs_are_those_of_googles_loop(max_seq_length):
         for start, end in zip(pool.starts, pool.ends)
     ]
     room = max_seq_length - 3
-    expected = google_pairs(texts, 12, room, random.given)
+    # The loop takes as many draws for random segments as there are: at 0.5 it may need more.
+    more = [*random.given[:4], *np.random.default_rng(0).random((3, 10_000))]
+    share = 0.5
+    for _ in range(4):
+        alone = [row[3] for row in google_pairs(texts, 12, room, more, share)]
+        share = max(0, len(alone) / 2 - sum(alone)) / max(1, len(alone) - sum(alone))
+    expected = google_pairs(texts, 12, room, random.given, share)
     found = tokens(pool, made)
     assert len(found) == len(expected) > 20
-    assert made.labels.tolist() == [int(is_random) for _, _, is_random in expected]
-    for (a, b), (whole_a, whole_b, _) in zip(found, expected):
+    assert made.labels.tolist() == [int(row[2]) for row in expected]
+    for (a, b), (whole_a, whole_b, *_) in zip(found, expected):
         assert (len(a), len(b)) == truncated(whole_a, whole_b, room)
         for part, whole in ((a, whole_a), (b, whole_b)):
             assert len(part) >= 1
@@ -141,7 +148,8 @@ def test_by_hand():
                     [0.9, 0.9],  # no short document
                     # Chunk at sentence 0 is 0, 1, 2 (12 tokens): A is sentence 0; actual B.
                     # Chunk at 3 is sentence 3 alone: random. The other document: two sentences,
-                    # A the first, random B; then the last one alone.
+                    # A the first, random B; then the last one alone. The share of the coins goes
+                    # 0.5, 0 (two of four are alone), 0.25 (one of three), 0, 0.25.
                     [0.4, 0.0, 0.0, 0.0, 0.99, 0.0],
                     [0.6, 0.0, 0.0, 0.9, 0.1, 0.9],
                     [0.0, 0.0, 0.99],  # which other document: there is one
@@ -191,13 +199,19 @@ def test_random_segments_are_never_of_the_same_document():
         assert set(seen) == set(range(5))
 
 
-def test_half_of_the_labels_are_random_where_chunks_can_be_split():
-    pool = Pool.of(block([[4] * 400] * 60), 0)
-    made = instances.make(pool, 60, "nsp", 128, 0.0, np.random.default_rng(1))
-    # A chunk of one sentence, always random, is the end of a document: 60 of some 1500.
+@pytest.mark.parametrize("sentences", [2, 5, 400])
+def test_half_of_the_labels_are_random(sentences):
+    """Also where many chunks are a single sentence, and have to be."""
+    pool = Pool.of(block([[40, 4][: sentences % 2 + 1] * sentences] * 400), 0)
+    made = instances.make(pool, 400, "nsp", 64, 0.1, np.random.default_rng(1))
+    assert abs(made.labels.mean() - 0.5) < 0.03
+    made = instances.make(pool, 400, "sop", 64, 0.1, np.random.default_rng(1))
     assert abs(made.labels.mean() - 0.5) < 0.05
-    made = instances.make(pool, 60, "sop", 128, 0.0, np.random.default_rng(1))
-    assert abs(made.labels.mean() - 0.5) < 0.05
+
+
+def test_all_are_random_where_no_chunk_can_be_split():
+    made = instances.make(Pool.of(block([[40]] * 9), 0), 9, "nsp", 64, 0, np.random.default_rng(1))
+    assert made.labels.tolist() == [1] * 9
 
 
 def test_every_token_is_there_but_for_truncation():
