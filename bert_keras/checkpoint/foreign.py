@@ -24,6 +24,9 @@ NEEDED: dict[str, tuple[tuple[str, ...], str]] = {
     "model_garden": (("official", "tf_keras"), "the Model Garden (tf-models-official)"),
 }
 ROWS, TOKENS, SEED = 2, 16, 20181011
+# In float32, of the largest value of an output (or of 1): beyond it, something else is computed.
+TOLERANCE = 1e-3
+
 PROCESS = "bert_keras.checkpoint.foreign_process"
 
 
@@ -93,6 +96,30 @@ def differences(
             a, b = a[mask], b[mask]
         found[name] = (float(np.abs(a - b).max()), float(np.abs(b).max()))
     return found
+
+
+def summary(found: dict[str, tuple[float, float]], format: str) -> str:
+    """Returns who computed the other side and the differences, in one line."""
+    states = [value for name, (value, _) in found.items() if name.startswith("hidden_states")]
+    parts = [f"hidden states {max(states):.1e}"] if states else []
+    parts += [f"{n} {value:.1e}" for n, (value, _) in found.items() if "hidden_states" not in n]
+    return f"{NEEDED[format][1]}: {', '.join(parts)}"
+
+
+def check_small(
+    found: dict[str, tuple[float, float]], path: str | os.PathLike[str], format: str
+) -> None:
+    """Refuses differences that rounding does not make.
+
+    Raises:
+        InputError: an output differs by more than `TOLERANCE` of its scale; names the first.
+    """
+    for name, (value, scale) in found.items():
+        if not value <= TOLERANCE * max(1.0, scale):
+            raise InputError(
+                f"{path}: {name} differs by {value:.1e} from what {NEEDED[format][1]} computes; "
+                "the model is another one there. Check its config, and the activation first."
+            )
 
 
 def _computed(
