@@ -116,7 +116,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_boolean("use_tpu", False, "Refused; JAX finds its TPU by itself.", **text)
     flags.DEFINE_integer("num_tpu_cores", None, "Refused, as the next ones.", **text)
     for name in TPU_FLAGS:
-        flags.DEFINE_string(name, None, "Refused.", **text)
+        flags.DEFINE_string(name, None, "Refused, as --use_tpu is.", **text)
 
 
 def main(FLAGS: flags.FlagValues) -> None:
