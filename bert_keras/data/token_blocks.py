@@ -12,6 +12,7 @@ text is a range of cells.
 """
 
 import dataclasses
+import io
 import pathlib
 from collections.abc import Iterable, Sequence
 
@@ -53,9 +54,12 @@ class TokenBlock:
     def save(self, path: files.PathLike) -> None:
         """Writes the arrays; the file is whole or absent."""
         with files.new_file(path) as file:
-            for array in (self.cells, self.sentences, self.documents, self.numbers):
-                np.save(file, array)
-            np.save(file, np.array(self.ended))
+            arrays = self.cells, self.sentences, self.documents, self.numbers, self.ended
+            for array in arrays:
+                # Into a file NumPy writes by itself, and does not tell why that failed.
+                buffer = io.BytesIO()
+                np.save(buffer, np.asarray(array))
+                file.write(buffer.getbuffer())
 
     @classmethod
     def load(cls, path: pathlib.Path) -> "TokenBlock":
