@@ -52,6 +52,7 @@ def run(define_flags: DefineFlags, main: Main, argv: Sequence[str] | None = None
     """
     argv = list(sys.argv if argv is None else argv)
     name = os.path.basename(argv[0]).removesuffix(".py")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets at length
     stand_where_the_user_stands()
     if any(argument in HELP for argument in argv[1:]):
         text = help_text(name, define_flags, sys.modules.get(main.__module__))

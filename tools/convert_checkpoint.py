@@ -12,7 +12,6 @@ refused. Nothing is left behind if anything fails.
 
 from __future__ import annotations
 
-import os
 import pathlib
 from typing import Any
 
@@ -76,7 +75,6 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(FLAGS: flags.FlagValues) -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
 
     from bert_keras import files

@@ -14,7 +14,6 @@ anew in every epoch of the training. The same text and flags give the same bytes
 
 from __future__ import annotations
 
-import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
@@ -172,7 +171,6 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(FLAGS: flags.FlagValues) -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets at length
     check(FLAGS)
 
     from bert_keras import files

@@ -9,8 +9,6 @@ Serve it with tools.serve, or with TensorFlow Serving as it is.
 
 from __future__ import annotations
 
-import os
-
 from absl import flags
 
 from tools import command, common_flags
@@ -68,7 +66,6 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(FLAGS: flags.FlagValues) -> str:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets at length
     import bert_keras
     from bert_keras.serving.export import export_saved_model
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import os
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -72,7 +71,6 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(FLAGS: flags.FlagValues) -> int:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets at length
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # vocabularies have letters of any language
     directory = record_directory_of(FLAGS.input_file)

@@ -15,7 +15,6 @@ import functools
 import io
 import itertools
 import json
-import os
 import sys
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -81,7 +80,6 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(FLAGS: flags.FlagValues) -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets at length
     sources = {"--model_dir": FLAGS.model_dir, "--savedmodel_dir": FLAGS.savedmodel_dir}
     sources["--server"] = FLAGS.server
     given = [name for name, value in sources.items() if value]
