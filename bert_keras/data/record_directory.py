@@ -16,7 +16,6 @@ from bert_keras.data.record_manifest import Manifest, Shard
 from bert_keras.errors import InputError
 
 MANIFEST = "manifest.json"
-MAX_MANIFEST_BYTES = 100 * 2**20  # a shard takes 150 bytes
 
 _SHARD_FILE = re.compile(r"part-\d{5}-of-\d{5}\.tfrecord(\.gz)?")
 
@@ -102,12 +101,6 @@ def _manifest(directory: pathlib.Path) -> Manifest:
             f"{directory}: there is no {MANIFEST}, so its records are not complete, or another "
             "program wrote them. Run create_pretraining_data again with the same flags: it goes "
             "on where it was."
-        )
-    size = path.stat().st_size
-    if size > MAX_MANIFEST_BYTES:
-        raise InputError(
-            f"{path}: {size} bytes, more than the {MAX_MANIFEST_BYTES} allowed; this is not a "
-            "manifest."
         )
     return Manifest.from_json(files.read_json(path), str(path))
 

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from bert_keras import files
 from bert_keras.data import record_directory, tfrecord
 from bert_keras.data.record_manifest import Manifest
 from bert_keras.errors import InputError
@@ -160,8 +161,8 @@ def test_a_manifest_that_is_no_json_object(directory, data):
 
 def test_an_endless_manifest_is_not_read(directory):
     with open(directory / "manifest.json", "wb") as file:
-        file.truncate(record_directory.MAX_MANIFEST_BYTES + 1)
-    assert "more than the 104857600 allowed" in refusal(directory)
+        file.truncate(files.MAX_JSON_BYTES + 1)
+    assert "50000001 bytes" in refusal(directory)
 
 
 def test_a_wrong_manifest_is_not_written(directory):

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from bert_keras.data import record_directory, tfrecord
 from bert_keras.data.masking import Masking, mask_rows
+from bert_keras.data.pretraining_batches import PretrainingBatches
 from bert_keras.errors import InputError
 from tests.data.record_directory_test import manifest_of
 from tools import command
@@ -222,6 +223,45 @@ def test_the_masks_that_training_draws(tmp_path, capsys):
     _, bare = run(capsys, f"--input_file={place}")
     assert "row 0: 6 tokens, 0 predicted\n     [CLS] the dog bark ##ed [SEP]\n" in bare
     assert "predicted   " not in bare
+
+
+def test_they_are_what_the_batches_of_training_hold(tmp_path, capsys):
+    rows = [
+        example(
+            input_ids=[ID["[CLS]"], *[5 + (n + k) % 9 for k in range(n % 7 + 3)], ID["[SEP]"]],
+            segment_ids=[0] * (n % 7 + 5),
+            word_starts=[0] + [1] * (n % 7 + 3) + [0],
+            sentence_starts=[0] * (n % 7 + 5),
+        )
+        for n in range(23)
+    ]
+    place = directory_of(
+        tmp_path / "records",
+        [rows[:10], rows[10:11], rows[11:]],
+        objective="none",
+        schema=dict.fromkeys(
+            ("input_ids", "segment_ids", "word_starts", "sentence_starts"), ("int64", (None,))
+        ),
+        vocabulary={"sha256": "0" * 64, "size": len(PIECES)},
+        special_token_ids={name: ID[name] for name in PIECES[:5]},
+    )
+    masking = Masking(rate=0.3, max_predictions=4)
+    (batch,) = PretrainingBatches(place, 23, seed=8, masking=masking).epoch(5)
+    flags = ["--epoch=5", "--random_seed=8", "--masked_lm_prob=0.3", "--max_predictions_per_seq=4"]
+    _, out = run(capsys, f"--input_file={place}", "--show=23", *flags)
+    for k, number in enumerate(batch["rows"]):
+        lines = out.split(f"row {number}: ")[1].splitlines()
+        count = int(batch["masked_weights"][k].sum())
+        assert lines[0].endswith(f" {count} predicted")
+        words = lines[1].replace("[RANDOM ", "[RANDOM~").split()
+        assert len(words) == batch["padding_mask"][k].sum()
+        found = [(i, word) for i, word in enumerate(words) if ":" in word]
+        assert [i for i, _ in found] == batch["masked_positions"][k][:count].tolist()
+        for (position, word), target in zip(found, batch["masked_ids"][k]):
+            seen = PIECES[batch["token_ids"][k][position]]
+            kinds = {"[MASK]": "[MASK", PIECES[target]: f"[KEPT:{seen}]"}
+            assert word.startswith(kinds.get(seen, f"[RANDOM~{seen}:"))
+            assert word.endswith(f":{PIECES[target]}]")
 
 
 def test_verify_lists_every_fault_and_fails(tmp_path, capsys):
