@@ -8,7 +8,7 @@ TensorFlow writes is read: lists of numbers in their packed form. Everything is 
 manifest before an array is made of it: a record cannot ask for more memory than its own length.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,7 +92,7 @@ def decode(
             ) from None
         if found.keys() != data.keys():
             raise InputError(
-                f"{path}: record {number} has the features {', '.join(sorted(found)) or 'none'}; "
+                f"{path}: record {number} has the features {_listed(found)}; "
                 f"expected {', '.join(names)}, which the manifest names; make the records again."
             )
         for name, (kind, start, end) in found.items():
@@ -114,6 +114,12 @@ def decode(
         result[ORIGINAL_NAMES.get(name, name)] = decoded
     _check(result, manifest, path, first)
     return result
+
+
+def _listed(found: Iterable[str]) -> str:
+    """Names out of a file, in a form that fits a line whatever they are."""
+    text = ", ".join(name if name.isidentifier() else repr(name) for name in sorted(found))
+    return "none" if not text else text if len(text) <= 300 else text[:300] + "..."
 
 
 def _features(record: bytes, heads: dict[bytes, "_Head"]) -> dict[str, tuple[int, int, int]]:

@@ -76,6 +76,8 @@ LENGTH = len(ROW["input_ids"])
         ({"next_sentence_labels": [0.5]}, "next_sentence_labels holds another type"),
         ({"more": [1]}, "has the features input_ids, more, next_"),
         ({"word_starts": None}, "has the features"),
+        ({"two\nlines": [1]}, r"'two\\nlines', word_starts; expected"),
+        ({"a" * 5000: [1]}, "has the features a{300}[.]{3}; expected"),
     ],
 )
 def test_wrong_records_are_named(change, message):
