@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import pytest
 import torch
 import transformers
+
+from bert_keras.errors import InputError
 
 # our head: (the Auto class that opens it, the class that wrote it, extra config)
 CLASSES = {
@@ -123,6 +126,14 @@ def their_outputs(model, head):
             attention_mask=torch.tensor(batch["padding_mask"], dtype=torch.long),
         )
     return {name: value.numpy() for name, value in output.items()}
+
+
+def line(call, *arguments, **named):
+    """The one line of an InputError."""
+    with pytest.raises(InputError) as error:
+        call(*arguments, **named)
+    assert "\n" not in str(error.value)
+    return str(error.value)
 
 
 def largest_difference(ours, theirs, head):

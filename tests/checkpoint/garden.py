@@ -11,9 +11,11 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.checkpoint import foreign
 
+VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 CONFIG = {**foreign.SIZES, "hidden_act": "gelu"}
 
 # What a run of the Model Garden's trainer leaves beside its checkpoints.
@@ -222,3 +224,8 @@ def _made(folder):
 
 def write_config(directory, **changes):
     (directory / "bert_config.json").write_text(json.dumps({**CONFIG, **changes}))
+
+
+def read(prefix):
+    reader = tf.train.load_checkpoint(os.fspath(prefix))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from bert_keras.data import tfrecord
 from bert_keras.errors import InputError
-from tests.checkpoint.google_test import checksum  # bit by bit, from RFC 3720
+from tests.checkpoint.google_variables import checksum  # bit by bit, from RFC 3720
 
 PLAIN = "part-00000-of-00001.tfrecord"
 PACKED = PLAIN + ".gz"
