@@ -39,6 +39,7 @@ MAY_IMPORT_TENSORFLOW_WHEN_RUN = (
     "bert_keras/checkpoint/tf_checkpoint.py",
     "bert_keras/checkpoint/tf_index.py",
     "bert_keras/data/record_text.py",  # tf.train.Example
+    "bert_keras/data/lean_tensorflow.py",
     "bert_keras/data/token_blocks.py",  # runs the graph tokenizer
     "bert_keras/data/masking_map.py",
     "bert_keras/prediction.py",

@@ -174,7 +174,7 @@ def main(FLAGS: flags.FlagValues) -> None:
     check(FLAGS)
 
     from bert_keras import files
-    from bert_keras.data import pretraining_data
+    from bert_keras.data import lean_tensorflow, pretraining_data
     from bert_keras.data.pretraining_settings import Output, Settings
     from bert_keras.text import word_counts
 
@@ -203,6 +203,8 @@ def main(FLAGS: flags.FlagValues) -> None:
         num_shards=FLAGS.num_shards,
         gzip_compress=FLAGS.gzip_compress,
     )
+    if FLAGS.num_workers == 1:
+        lean_tensorflow.import_alone()  # as worker processes do
     found = pretraining_data.create(
         settings,
         word_counts.find_files(FLAGS.input_file),

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from bert_keras import files
+from bert_keras.data import lean_tensorflow
 from bert_keras.data.corpus import Documents
 from bert_keras.errors import InputError
 from bert_keras.text.tokenizer import Tokenizer
@@ -86,7 +87,7 @@ class BlockTokenizer:
 
         from bert_keras.text.graph_tokenizer import GraphTokenizer
 
-        hold_tensorflow_to_one_thread()
+        lean_tensorflow.hold_to_one_thread()
         graph = GraphTokenizer(tokenizer, max_text_bytes=None)
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
@@ -164,17 +165,6 @@ def read_phrases(path: files.PathLike) -> list[str]:
     if not phrases:
         raise InputError(f"--phrase_file: {path}: is empty; expected a phrase a line.")
     return phrases
-
-
-def hold_tensorflow_to_one_thread() -> None:
-    """One core a process; without effect where TensorFlow has begun to work."""
-    import tensorflow as tf
-
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-    except RuntimeError:
-        pass
 
 
 def _batches(texts: Sequence[str]) -> Iterable[tuple[int, int]]:

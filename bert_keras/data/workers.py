@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from bert_keras.data import lean_tensorflow
 from bert_keras.errors import InputError
 
 
@@ -37,8 +38,7 @@ class Workers:
                 self.num_workers,
                 # A copy of this process would copy the threads of a framework it has loaded.
                 mp_context=multiprocessing.get_context("spawn"),
-                initializer=signal.signal,  # Ctrl-C is answered by the parent
-                initargs=(signal.SIGINT, signal.SIG_IGN),
+                initializer=_start,
             )
         return self
 
@@ -70,3 +70,8 @@ class Workers:
                 f"one of {self.num_workers} processes was killed, perhaps for its memory; give the "
                 "same command again with a smaller --num_workers: it goes on where it stopped."
             ) from None
+
+
+def _start() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is answered by the parent
+    lean_tensorflow.import_alone()
