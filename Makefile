@@ -50,6 +50,7 @@ bench: env
 	@test ! -e $(CORPUS) || $(RUN) -m benchmarks.tokenization --text_file=$(CORPUS) \
 	  --vocab_file=$(VOCAB)/bert-base-uncased-vocab.txt --cased_vocab_file=$(VOCAB)/bert-base-cased-vocab.txt
 	@$(RUN) -m benchmarks.training_step $(if $(wildcard $(SST2)),--train_file=$(SST2)) $(BENCH_FLAGS)
+	@$(RUN) -m benchmarks.pretraining_step $(BENCH_FLAGS)
 
 soak: env
 	$(RUN) -m pytest -m soak tests

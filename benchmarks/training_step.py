@@ -165,15 +165,35 @@ def keras_hub_step():
     model = keras_hub.models.BertTextClassifier(
         backbone, num_classes=2, dropout=DROPOUT, preprocessor=None
     )
+    model.compile(
+        hub_optimizer(),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=False,
+    )
+
+    fit = timed_fit(model, ROWS)
+
+    def step(batch: dict) -> float:
+        features = {name: batch[name] for name in ("token_ids", "segment_ids", "padding_mask")}
+        return fit(features, batch["labels"])
+
+    return step
+
+
+def hub_optimizer():
+    """Keras' AdamW as BERT's."""
+    import keras
+
     optimizer = keras.optimizers.AdamW(
         LEARNING_RATE, weight_decay=0.01, epsilon=1e-6, global_clipnorm=1.0
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    model.compile(
-        optimizer,
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=False,
-    )
+    return optimizer
+
+
+def timed_fit(model, rows: int):
+    """`model.fit` on one batch of so many rows; returns the seconds of its step alone."""
+    import keras
 
     class Watch(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
@@ -184,14 +204,11 @@ def keras_hub_step():
 
     watch = Watch()
 
-    def step(batch: dict) -> float:
-        features = {name: batch[name] for name in ("token_ids", "segment_ids", "padding_mask")}
-        model.fit(
-            features, batch["labels"], batch_size=ROWS, epochs=1, verbose=0, callbacks=[watch]
-        )
+    def fit(features: dict, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
+        model.fit(features, labels, rows, sample_weight=weights, verbose=0, callbacks=[watch])
         return watch.seconds
 
-    return step
+    return fit
 
 
 def torch_step():
@@ -206,13 +223,7 @@ def torch_step():
         attention_probs_dropout_prob=DROPOUT,
     )
     model = transformers.BertForSequenceClassification(config).train()
-    plain = [p for n, p in model.named_parameters() if "LayerNorm" in n or n.endswith("bias")]
-    names = {id(p) for p in plain}
-    groups = [
-        {"params": [p for p in model.parameters() if id(p) not in names], "weight_decay": 0.01},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, eps=1e-6, fused=True)
+    optimizer = torch_optimizer(model)
 
     def step(batch: dict) -> None:
         tensors = {name: torch.from_numpy(array).long() for name, array in batch.items()}
@@ -230,6 +241,19 @@ def torch_step():
         loss.item()
 
     return step
+
+
+def torch_optimizer(model):
+    """PyTorch's fused AdamW as BERT's."""
+    import torch
+
+    plain = [p for n, p in model.named_parameters() if "LayerNorm" in n or n.endswith("bias")]
+    names = {id(p) for p in plain}
+    groups = [
+        {"params": [p for p in model.parameters() if id(p) not in names], "weight_decay": 0.01},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=LEARNING_RATE, eps=1e-6, fused=True)
 
 
 if __name__ == "__main__":
