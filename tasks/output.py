@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,12 @@ _TEMPORARY = (
     ".metrics.jsonl.",
     ".confusion_matrix.png.",
     ".scatter.png.",
+)
+
+# Of any format: Hugging Face's, KerasHub's, TensorFlow's.
+_OF_CHECKPOINT = re.compile(
+    r".+\.(safetensors|h5|index|data-\d+-of-\d+)|checkpoint|vocab(ulary)?\.txt"
+    r"|(config|params|task|tokenizer|tokenizer_config|bert_config)\.json"
 )
 
 _LIBRARIES = ("keras", "tensorflow", "jax", "torch", "numpy", "scikit-learn", "scipy")
@@ -122,13 +129,17 @@ def sha256(path: str | pathlib.Path) -> str:
 
 
 def checkpoint_sha256(init_checkpoint: str) -> str:
-    """SHA-256 of a checkpoint's tensors, config and tokenizer together."""
-    directory = checkpoint.resolve(init_checkpoint)
+    """SHA-256 of a checkpoint's tensors, config and tokenizer together; of any format."""
+    source = checkpoint.resolve(init_checkpoint)
+    if source.is_dir():
+        found = [*source.glob("*"), *source.glob("assets/tokenizer/*")]  # KerasHub's
+        paths = [path for path in found if _OF_CHECKPOINT.fullmatch(path.name)]
+    else:  # the prefix of TensorFlow's files, or one of them
+        prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", source.name)
+        paths = [path for path in source.parent.iterdir() if path.name.startswith(f"{prefix}.")]
     digest = hashlib.sha256()
-    names = ("config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json")
-    for path in sorted(directory.glob("*")):
-        if path.suffix == ".safetensors" or path.name in names:
-            digest.update(f"{path.name} {sha256(path)}\n".encode())
+    for path in sorted(paths):
+        digest.update(f"{path.name} {sha256(path)}\n".encode())
     return digest.hexdigest()
 
 

@@ -23,3 +23,30 @@ def test_numbers_that_train_nothing(tmp_path, flag, value):
     with pytest.raises(InputError, match=f"--{flag}={value}"):
         finetune(tasks.make_task("sst-2"), tmp_path / "out", do_train=True, **{flag: value})
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "names", "changed"),
+    [
+        ("model", ["model/config.json", "model/model.safetensors"], "model/model.safetensors"),
+        ("preset", ["preset/config.json", "preset/model.weights.h5"], "preset/model.weights.h5"),
+        (
+            "preset",
+            ["preset/assets/tokenizer/vocabulary.txt"],
+            "preset/assets/tokenizer/vocabulary.txt",
+        ),
+        ("bert.ckpt", ["bert.ckpt.index"], "bert.ckpt.index"),
+        ("bert.ckpt.index", ["bert.ckpt.index"], "bert.ckpt.data-00000-of-00001"),
+        ("google", ["google/bert_config.json"], "google/bert_model.ckpt.data-00000-of-00001"),
+    ],
+)
+def test_a_checkpoint_that_has_changed_is_seen_in_any_format(tmp_path, given, names, changed):
+    for name in {*names, changed, "model/run.json", "other.txt"}:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("before")
+    before = output.checkpoint_sha256(str(tmp_path / given))
+    (tmp_path / "model/run.json").write_text("after")
+    (tmp_path / "other.txt").write_text("after")
+    assert output.checkpoint_sha256(str(tmp_path / given)) == before
+    (tmp_path / changed).write_text("after")
+    assert output.checkpoint_sha256(str(tmp_path / given)) != before
