@@ -21,9 +21,8 @@ REPORT, PAGE = "report.json", "report.html"
 FORMAT = "bert_keras corpus report"
 
 # Repeated lines can hold the loss at that of guessing by frequency (google-research/bert, issue
-# 746); news and web text without their headers and footers have 1 to 5 %.
+# 746). The limits are a judgement: well above what the Wikipedia text of the documentation has.
 MUCH_REPEATED = 0.2
-# Text that the vocabulary was made for has below 1 %.
 MUCH_UNKNOWN = 0.05
 MANY_SINGLE = 0.5
 TINY_TOKENS = 1_000_000
