@@ -14,6 +14,7 @@ from bert_keras import files
 from bert_keras.data import tfrecord
 from bert_keras.data.record_manifest import Manifest, Shard
 from bert_keras.errors import InputError
+from bert_keras.text.tokenizer_files import VOCABULARY
 
 MANIFEST = "manifest.json"
 
@@ -41,13 +42,13 @@ def read_manifest(directory: files.PathLike) -> Manifest:
     """Reads the manifest of a record directory, and checks that its shards are there.
 
     Raises:
-        InputError: there is no manifest, a field is wrong, or a shard is missing or has another
-            length.
+        InputError: there is no manifest, a field is wrong, a shard is missing or has another
+            length, or the vocabulary is another one.
     """
     directory = pathlib.Path(directory)
     manifest = _manifest(directory)
-    for shard in manifest.shards:
-        fault = _misplaced(directory, shard)
+    faults = [_misplaced(directory, shard) for shard in manifest.shards]
+    for fault in (*faults, _other_vocabulary(directory, manifest)):
         if fault:
             raise InputError(f"{fault} Copy it again, or make the records again.")
     return manifest
@@ -56,8 +57,8 @@ def read_manifest(directory: files.PathLike) -> Manifest:
 def verify(directory: files.PathLike) -> list[str]:
     """Returns every fault of a record directory, a line each; none if it is as it was written.
 
-    All shards are read: names, lengths, both checksums of every record, counts, hashes; and files
-    that look like shards of it but are none.
+    All shards are read: names, lengths, both checksums of every record, counts, hashes; the
+    vocabulary's hash; and files that look like shards of it but are none.
     """
     directory = pathlib.Path(directory)
     try:
@@ -67,6 +68,8 @@ def verify(directory: files.PathLike) -> list[str]:
     faults: list[str] = []
     for shard in manifest.shards:
         faults += _shard_faults(directory, shard)
+    other = _other_vocabulary(directory, manifest)
+    faults += [other] if other else []
     known = {shard.file for shard in manifest.shards}
     for path in sorted(directory.iterdir()):
         if _SHARD_FILE.fullmatch(path.name) and path.name not in known:
@@ -114,3 +117,11 @@ def _misplaced(directory: pathlib.Path, shard: Shard) -> str | None:
     if size != shard.bytes:
         return f"{path}: {size} bytes, where the manifest says {shard.bytes}."
     return None
+
+
+def _other_vocabulary(directory: pathlib.Path, manifest: Manifest) -> str | None:
+    """What is wrong with the vocabulary that lies beside the records, if one does."""
+    path = directory / VOCABULARY
+    if not path.exists() or tfrecord.sha256(path) == manifest.vocabulary["sha256"]:
+        return None
+    return f"{path}: not the vocabulary that the records were made with, says its SHA-256."

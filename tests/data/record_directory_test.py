@@ -1,5 +1,6 @@
 """The manifest of a record directory: hostile ones, and what it tells of its shards."""
 
+import hashlib
 import json
 import shutil
 
@@ -211,3 +212,14 @@ def test_a_cut_between_two_records_and_a_swapped_record(directory):
     assert record_directory.verify(directory) == [
         f"{last}: 104 bytes, where the manifest says 130."
     ]
+
+
+def test_another_vocabulary_is_seen(directory):
+    (directory / "vocab.txt").write_text("[PAD]\n")
+    said = f"{directory / 'vocab.txt'}: not the vocabulary that the records were made with"
+    assert [fault.startswith(said) for fault in record_directory.verify(directory)] == [True]
+    with pytest.raises(InputError) as refused:
+        record_directory.read_manifest(directory)
+    assert str(refused.value).startswith(said)
+    change(directory, "vocabulary", "sha256", value=hashlib.sha256(b"[PAD]\n").hexdigest())
+    assert record_directory.verify(directory) == []

@@ -1,5 +1,7 @@
 """`inspect_records` by its real main: records written by TensorFlow, the output by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -86,11 +88,12 @@ def directory_of(path, shards, **changes):
         with tfrecord.ShardWriter(path / name) as writer:
             writer.write_all(records)
         written.append(writer.shard)
-    manifest = manifest_of(written)
-    for name, value in changes.items():
-        object.__setattr__(manifest, name, value)
-    record_directory.write_manifest(path, manifest)
     (path / "vocab.txt").write_text("\n".join(PIECES) + "\n")
+    special = {name: ID[name] for name in PIECES[:5]}
+    vocabulary = {"sha256": tfrecord.sha256(path / "vocab.txt"), "size": len(PIECES)}
+    told = {"vocabulary": vocabulary, "special_token_ids": special, **changes}
+    manifest = dataclasses.replace(manifest_of(written), **told)
+    record_directory.write_manifest(path, manifest)
     return path
 
 
@@ -242,8 +245,6 @@ def test_they_are_what_the_batches_of_training_hold(tmp_path, capsys):
         schema=dict.fromkeys(
             ("input_ids", "segment_ids", "word_starts", "sentence_starts"), ("int64", (None,))
         ),
-        vocabulary={"sha256": "0" * 64, "size": len(PIECES)},
-        special_token_ids={name: ID[name] for name in PIECES[:5]},
     )
     masking = Masking(rate=0.3, max_predictions=4)
     (batch,) = PretrainingBatches(place, 23, seed=8, masking=masking).epoch(5)
