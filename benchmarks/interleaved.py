@@ -96,7 +96,7 @@ def _start(module: str, peer: str, arguments: Sequence[str]) -> subprocess.Popen
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, "KERAS_BACKEND": "tensorflow"},
+        env={"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", **os.environ},
         cwd=pathlib.Path(__file__).parents[1],
     )
     if worker.stdout.readline().strip() != "ready":

@@ -67,19 +67,19 @@ def serve(peer: str) -> None:
         HUB: keras_hub_step,
         TORCH16: torch_step,
     }[peer]()
-    batch = random_batch(np.random.default_rng(1))
+    batch = random_batch()
     interleaved.serve({"step": lambda: step(batch)})
 
 
-def random_batch(random: np.random.Generator) -> dict:
+def random_batch(rows: int = ROWS, tokens: int = TOKENS, predictions: int = PREDICTIONS) -> dict:
     """Rows of random words, at random positions of which a word is to be guessed."""
-    ids = random.integers(1000, 30000, (ROWS, TOKENS))
-    positions = np.sort(
-        random.permuted(np.tile(np.arange(TOKENS), (ROWS, 1)), axis=1)[:, :PREDICTIONS]
-    )
+    random = np.random.default_rng(1)
+    ids = random.integers(1000, 30000, (rows, tokens))
+    positions = random.permuted(np.tile(np.arange(tokens), (rows, 1)), axis=1)[:, :predictions]
+    positions = np.sort(positions, axis=1)
     features = {
         "token_ids": ids,
-        "segment_ids": np.arange(TOKENS) // (TOKENS // 2) * np.ones_like(ids),
+        "segment_ids": np.arange(tokens) // (tokens // 2) * np.ones_like(ids),
         "padding_mask": np.ones_like(ids),
         "masked_positions": positions,
         "masked_ids": np.take_along_axis(ids, positions, 1),
@@ -99,7 +99,7 @@ def bert_keras_step(precision: str):
 
     config = BertConfig(**SIZES, hidden_dropout_prob=DROPOUT, attention_probs_dropout_prob=DROPOUT)
     network = Pretrainer(config, dtype=precision)
-    batch = random_batch(np.random.default_rng(0))
+    batch = random_batch()
     step = make_step(network, AdamW(LEARNING_RATE), pretraining_losses, batch)
     return lambda batch: step(batch) and None
 
