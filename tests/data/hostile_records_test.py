@@ -179,7 +179,11 @@ def test_sound_records_are_read(records):
     assert command.call("inspect_records", [f"--input_file={records}", "--verify"]) == 0
 
 
-@pytest.mark.parametrize("damage", [truncated, cut_between, flipped, None], ids=str)
+@pytest.mark.parametrize(
+    "damage",
+    [truncated, cut_between, flipped, None],
+    ids=lambda damage: damage.__name__ if damage else "unreadable",
+)
 def test_one_bad_shard_among_many_is_named_with_its_place(records, damage, capsys):
     bad = records / "part-00003-of-00006.tfrecord"
     if damage is None:
