@@ -6,7 +6,7 @@ Needs no TensorFlow. BERT-base or large, rows without padding, 20 predictions at
 at 512, dropout 0.1, AdamW with a clip at 1.0, both losses, bfloat16 over float32 weights. PyTorch
 runs transformers' BertForPreTraining with scaled dot-product attention, compiled and not. A process
 a peer, ten steps of each in turn; medians. MFU counts three forward passes over the accelerator's
-dense peak (`bert_keras.throughput`). Without flags all four shapes are run.
+dense peak (`bert_keras.training.throughput`). Without flags all four shapes are run.
 """
 
 import argparse
@@ -55,8 +55,8 @@ def main() -> None:
 
 def measure(size: str, tokens: int, rows: int, peers: str, repetitions: int) -> dict:
     """One shape on all peers."""
-    from bert_keras import throughput
     from bert_keras.config import BertConfig
+    from bert_keras.training import throughput
 
     times = interleaved.measure(
         "benchmarks.accelerator_pretraining",
@@ -117,9 +117,9 @@ def bert_keras_step(size: str, tokens: int, rows: int):
     """Our step on JAX, as `run_pretraining` takes it; it returns the loss, so it is done then."""
     from bert_keras.config import BertConfig
     from bert_keras.models import Pretrainer
-    from bert_keras.optimization import AdamW
-    from bert_keras.pretraining_losses import pretraining_losses, share_weights
-    from bert_keras.training_step import make_step
+    from bert_keras.training.optimization import AdamW
+    from bert_keras.training.pretraining_losses import pretraining_losses, share_weights
+    from bert_keras.training.step import make_step
 
     network = Pretrainer(BertConfig(**sizes(size)), dtype="mixed_bfloat16")
     first = share_weights(random_batch(rows, tokens, PREDICTIONS[tokens]))

@@ -12,8 +12,8 @@ import json
 import statistics
 import time
 
-from bert_keras.data.masking import UNITS, Masking
-from bert_keras.data.pretraining_batches import PretrainingBatches
+from bert_keras.masking.rule import UNITS, Masking
+from bert_keras.pretraining.batches import PretrainingBatches
 
 
 def main() -> None:

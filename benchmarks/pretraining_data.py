@@ -75,7 +75,7 @@ def write_texts(flags: argparse.Namespace, folder: pathlib.Path) -> dict[str, fl
     """The text of each peer, as a sentence a line; megabytes."""
     lines = pathlib.Path(flags.text_file).read_text("utf-8").split("\n")
     if flags.split:
-        from bert_keras.data import corpus
+        from bert_keras.corpus import documents as corpus
 
         split = corpus.sentence_splitter("en")
         lines = [s for line in lines for s in (split(line) if line.strip() else [""])]
@@ -110,9 +110,9 @@ def bert_keras(
     vocab_file: str, folder: pathlib.Path, text: pathlib.Path, masked: bool, num_workers: int = 1
 ) -> float:
     """The job of tools.create_pretraining_data; returns seconds."""
-    from bert_keras.data import pretraining_data
-    from bert_keras.data.masking import Masking
-    from bert_keras.data.pretraining_settings import Output, Settings
+    from bert_keras.masking.rule import Masking
+    from bert_keras.pretraining import job as pretraining_data
+    from bert_keras.pretraining.settings import Output, Settings
 
     settings = Settings(vocab_file)
     if masked:

@@ -93,9 +93,9 @@ def bert_keras_step(precision: str):
     """Our step, as `run_pretraining` takes it."""
     from bert_keras.config import BertConfig
     from bert_keras.models import Pretrainer
-    from bert_keras.optimization import AdamW
-    from bert_keras.pretraining_losses import pretraining_losses
-    from bert_keras.training_step import make_step
+    from bert_keras.training.optimization import AdamW
+    from bert_keras.training.pretraining_losses import pretraining_losses
+    from bert_keras.training.step import make_step
 
     config = BertConfig(**SIZES, hidden_dropout_prob=DROPOUT, attention_probs_dropout_prob=DROPOUT)
     network = Pretrainer(config, dtype=precision)

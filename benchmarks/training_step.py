@@ -127,10 +127,10 @@ def sst2_lengths(train_file: str | None) -> np.ndarray:
 def bert_keras_step(precision: str, unpad: bool = False):
     """Our step, as `bert_keras.training.fit` takes it."""
     from bert_keras.config import BertConfig
-    from bert_keras.losses import classification_loss
     from bert_keras.models import Classifier
-    from bert_keras.optimization import AdamW
-    from bert_keras.training_step import make_step
+    from bert_keras.training.losses import classification_loss
+    from bert_keras.training.optimization import AdamW
+    from bert_keras.training.step import make_step
 
     config = BertConfig(**SIZES, hidden_dropout_prob=DROPOUT, attention_probs_dropout_prob=DROPOUT)
     network = Classifier(config, 2, unpad=unpad, dtype=precision)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from bert_keras.training_step import NOT_ON_DEVICE, Batch, Loss, network_inputs
+from bert_keras.batch import Batch, Loss, network_inputs, on_device
 
 
 def predict(
@@ -70,7 +70,7 @@ def totals(
 
     sums, count, forward = 0.0, 0, None
     for batch in batches:
-        arrays = {name: value for name, value in batch.items() if name not in NOT_ON_DEVICE}
+        arrays = on_device(batch)
         forward = forward or _make_forward(network, arrays, summed)
         sums = sums + ops.convert_to_numpy(forward(arrays)["sums"]).astype("float64")
         count += len(next(iter(arrays.values())))

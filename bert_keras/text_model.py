@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bert_keras import models, training
+from bert_keras import models, prediction
 from bert_keras.config import BertConfig
 from bert_keras.data.features import Examples
 from bert_keras.data.pipeline import eval_batches
@@ -99,7 +99,7 @@ class TextModel:
             [np.array(each.segment_ids, "int32") for each in encodings],
         )
         batches = eval_batches(examples, batch_size, pad_token_id=self.network.config.pad_token_id)
-        logits = training.predict_logits(self.network, batches)
+        logits = prediction.predict_logits(self.network, batches)
         return [self._answer(row) for row in logits]
 
     def fill_mask(

@@ -17,18 +17,19 @@ from typing import Any
 
 import keras
 
-from bert_keras import checkpoint, models, prediction, throughput, training
+from bert_keras import checkpoint, models, prediction, training
 from bert_keras.checkpoint import formats
 from bert_keras.checkpoint.config_file import read_config_file
 from bert_keras.data.record_directory import MANIFEST, read_manifest
 from bert_keras.errors import InputError
-from bert_keras.loss_guard import LossGuard
-from bert_keras.phases import Batches
-from bert_keras.pretraining_losses import pretraining_losses
 from bert_keras.text.tokenizer import Tokenizer
 from bert_keras.text_model import TextModel, check_vocabulary
-from bert_keras.training_log import Work
-from bert_keras.weight_average import WeightAverage
+from bert_keras.training import throughput
+from bert_keras.training.log import Work
+from bert_keras.training.loss_guard import LossGuard
+from bert_keras.training.phases import Batches
+from bert_keras.training.pretraining_losses import pretraining_losses
+from bert_keras.training.weight_average import WeightAverage
 from tasks import output, pretrain_data, pretrain_report
 from tasks.pretrain_settings import PretrainSettings
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from bert_keras.data.pretraining_batches import PretrainingBatches
 from bert_keras.data.record_directory import read_manifest
 from bert_keras.errors import InputError
-from bert_keras.phases import Batches, Phase, PhasedBatches
-from bert_keras.pretraining_losses import share_weights
+from bert_keras.pretraining.batches import PretrainingBatches
+from bert_keras.training.phases import Batches, Phase, PhasedBatches
+from bert_keras.training.pretraining_losses import share_weights
 from tasks.pretrain_settings import PhaseSettings, PretrainSettings
 
 # Batches whose words are counted for the entropy.
@@ -20,7 +20,7 @@ COUNTED_BATCHES = 100
 
 
 class SharedWeights:
-    """Batches whose weights sum to the number of rows; see `bert_keras.pretraining_losses`."""
+    """Batches whose weights sum to the number of rows; see `training.pretraining_losses`."""
 
     def __init__(self, batches: Batches):
         self.batches = batches

@@ -6,9 +6,9 @@ from typing import Any
 
 import keras
 
-from bert_keras import lamb, optimization, schedules
-from bert_keras.data.masking import Masking
 from bert_keras.errors import InputError
+from bert_keras.masking.rule import Masking
+from bert_keras.training import lamb, optimization, schedules
 
 OPTIMIZERS = ("adamw", "lamb")
 

@@ -10,9 +10,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from bert_keras import files, losses, optimization, training
+from bert_keras import files, prediction, training
 from bert_keras.data import features, pipeline
 from bert_keras.text_model import TextModel
+from bert_keras.training import losses, optimization
 from tasks import pictures
 from tasks.task import REGRESSION, Example, Task, decide, label_array
 
@@ -147,7 +148,7 @@ def predict_logits(model: TextModel, examples: features.Examples, batch_size: in
     batches = pipeline.eval_batches(
         examples, batch_size, pad_token_id=model.network.config.pad_token_id
     )
-    return training.predict_logits(model.network, batches)
+    return prediction.predict_logits(model.network, batches)
 
 
 def _measures(task: Task, labels: np.ndarray | None, logits: np.ndarray) -> dict[str, float | None]:

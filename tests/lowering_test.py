@@ -23,8 +23,8 @@ def main(precision: str) -> None:
 
     from bert_keras.config import BertConfig
     from bert_keras.models import Classifier, Pretrainer
-    from bert_keras.optimization import AdamW, warmup_linear
-    from bert_keras.training_step import pure_step
+    from bert_keras.training.optimization import AdamW, warmup_linear
+    from bert_keras.training.step import pure_step
     from tests.toy import CONFIG, toy_loss
 
     def pretraining_loss(batch, outputs):

@@ -9,10 +9,10 @@ import keras
 import numpy as np
 import pytest
 
-from bert_keras import training_step
 from bert_keras.config import BertConfig
 from bert_keras.models import Classifier
-from bert_keras.optimization import AdamW
+from bert_keras.training import step as training_step
+from bert_keras.training.optimization import AdamW
 from tests.toy import CONFIG, ToyBatches, toy_loss
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,7 +14,7 @@ import torch
 import transformers
 
 import bert_keras
-from bert_keras import models, training
+from bert_keras import models, prediction
 from bert_keras.errors import InputError
 from bert_keras.text.tokenizer import Tokenizer
 from bert_keras.text.vocabulary import Vocabulary
@@ -101,14 +101,14 @@ def test_a_number():
 
 def test_padding_is_to_the_longest_of_a_batch_of_like_lengths(monkeypatch):
     model, shapes = classifier(), []
-    run = training.predict_logits
+    run = prediction.predict_logits
 
     def spy(network, batches):
         batches = list(batches)
         shapes.extend(batch["token_ids"].shape for batch in batches)
         return run(network, batches)
 
-    monkeypatch.setattr(training, "predict_logits", spy)
+    monkeypatch.setattr(prediction, "predict_logits", spy)
     model.predict(["good " * n for n in (9, 1, 5, 2, 8, 1)], batch_size=2)
 
     assert sorted(shapes) == [(2, 3), (2, 7), (2, 11)]

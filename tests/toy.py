@@ -3,8 +3,8 @@
 import numpy as np
 
 from bert_keras.config import BertConfig
-from bert_keras.losses import classification_loss
 from bert_keras.models import Classifier
+from bert_keras.training.losses import classification_loss
 
 CONFIG = {
     "vocab_size": 50,

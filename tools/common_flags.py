@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 if TYPE_CHECKING:
-    from bert_keras.data.masking import Masking
+    from bert_keras.masking.rule import Masking
 
 
 def define_random_seed(flag_values: flags.FlagValues) -> None:
@@ -120,7 +120,7 @@ def define_masking(flag_values: flags.FlagValues) -> None:
 
 def masking(FLAGS: flags.FlagValues) -> Masking:
     """The masking that the flags of `define_masking` state."""
-    from bert_keras.data.masking import Masking
+    from bert_keras.masking.rule import Masking
 
     whole_words = FLAGS.do_whole_word_mask and FLAGS.mask_unit == "token"
     return Masking(

@@ -23,7 +23,7 @@ from bert_keras.errors import InputError
 from tools import command, common_flags
 
 if TYPE_CHECKING:
-    from bert_keras.data.pretraining_settings import Settings
+    from bert_keras.pretraining.settings import Settings
 
 STATIC = (
     *("dupe_factor", "masked_lm_prob", "max_predictions_per_seq", "do_whole_word_mask"),
@@ -174,8 +174,9 @@ def main(FLAGS: flags.FlagValues) -> None:
     check(FLAGS)
 
     from bert_keras import files
-    from bert_keras.data import lean_tensorflow, pretraining_data
-    from bert_keras.data.pretraining_settings import Output, Settings
+    from bert_keras.corpus import lean_tensorflow
+    from bert_keras.pretraining import job as pretraining_data
+    from bert_keras.pretraining.settings import Output, Settings
     from bert_keras.text import word_counts
 
     settings = Settings(
@@ -227,7 +228,7 @@ def main(FLAGS: flags.FlagValues) -> None:
 def run_beam(FLAGS: flags.FlagValues, settings: Settings) -> None:
     """Makes the same records on a cluster."""
     try:
-        from bert_keras.data import beam_pipeline
+        from bert_keras.pretraining import beam_pipeline
     except ImportError as error:
         raise InputError(
             f"--runner needs Apache Beam ({error}): pip install 'bert-keras[beam]'."
@@ -291,7 +292,7 @@ def unit(FLAGS: flags.FlagValues) -> str:
 
 def masking(FLAGS: flags.FlagValues) -> Any:
     """The Masking of static records."""
-    from bert_keras.data.masking import Masking
+    from bert_keras.masking.rule import Masking
 
     return Masking(
         rate=FLAGS.masked_lm_prob,

@@ -77,7 +77,8 @@ def main(FLAGS: flags.FlagValues) -> int:
     if FLAGS.verify:
         return verify(FLAGS.input_file, directory)
 
-    from bert_keras.data import record_directory, record_text
+    from bert_keras.data import record_directory
+    from bert_keras.pretraining import record_text
     from bert_keras.text.vocabulary import Vocabulary
     from bert_keras.text.word_counts import find_files
 

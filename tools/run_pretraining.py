@@ -126,7 +126,7 @@ def main(FLAGS: flags.FlagValues) -> None:
             f"--{given[0] if given else 'use_tpu'}: there is no TPUEstimator here; leave it out, "
             "and set KERAS_BACKEND=jax on a TPU machine, where JAX finds the devices by itself"
         )
-    from bert_keras.loss_guard import LossGuard
+    from bert_keras.training.loss_guard import LossGuard
     from tasks.pretrain import pretrain
     from tasks.pretrain_settings import PhaseSettings, PretrainSettings
 

@@ -291,7 +291,7 @@ def test_a_vocabulary_of_another_model_and_a_folder_of_another_run(finished, dat
 
 def main() -> None:
     """Runs run_pretraining with the arguments, and kills this process before a step."""
-    from bert_keras import training_run
+    from bert_keras.training import run as training_run
 
     before, take = int(os.environ["KILL_BEFORE"]), training_run.Run.take
 

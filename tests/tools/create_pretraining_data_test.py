@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from bert_keras.data import record_directory, tfrecord
-from bert_keras.data.pretraining_records import static_schema
 from bert_keras.errors import InputError
+from bert_keras.pretraining.records import static_schema
 from tools import command
 
 NAME = "create_pretraining_data"

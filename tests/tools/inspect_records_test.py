@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 
 from bert_keras.data import record_directory, tfrecord
-from bert_keras.data.masking import Masking, mask_rows
-from bert_keras.data.pretraining_batches import PretrainingBatches
 from bert_keras.errors import InputError
+from bert_keras.masking.rule import Masking, mask_rows
+from bert_keras.pretraining.batches import PretrainingBatches
 from tests.data.record_directory_test import manifest_of
 from tools import command
 
