@@ -12,7 +12,7 @@ import itertools
 import logging
 import math
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -20,17 +20,16 @@ import keras
 from bert_keras import checkpoint, models, prediction, training
 from bert_keras.checkpoint import formats
 from bert_keras.checkpoint.config_file import read_config_file
-from bert_keras.data.record_directory import MANIFEST, read_manifest
+from bert_keras.data.record_manifest import Manifest
 from bert_keras.errors import InputError
-from bert_keras.text.tokenizer import Tokenizer
 from bert_keras.text_model import TextModel, check_vocabulary
 from bert_keras.training import throughput
 from bert_keras.training.log import Work
 from bert_keras.training.loss_guard import LossGuard
 from bert_keras.training.phases import Batches
-from bert_keras.training.pretraining_losses import pretraining_losses
+from bert_keras.training.pretraining_losses import masked_lm_loss, pretraining_losses
 from bert_keras.training.weight_average import WeightAverage
-from tasks import output, pretrain_data, pretrain_report
+from tasks import output, pretrain_data, pretrain_records, pretrain_report
 from tasks.pretrain_settings import PretrainSettings
 
 _logger = logging.getLogger(__name__)
@@ -83,17 +82,22 @@ def pretrain(
     output_dir = pathlib.Path(output_dir)
     if not (do_train or do_eval):
         raise InputError("nothing to do: give --do_train or --do_eval")
-    train = pretrain_data.train_batches(settings) if do_train else None
+    data = {"train": settings.input_file} if do_train else {}
+    data |= {"eval": eval_input_file or settings.input_file} if do_eval else {}
+    trained_on = settings.input_files if do_train else []
+    manifests = pretrain_records.read_manifests(settings, [*trained_on, *data.values()])
+    train = pretrain_data.train_batches(settings, manifests) if do_train else None
     held_out = None
     if do_eval:
         # Rows as the last phase has them; the masks of epoch 0, always the same.
         held_out = pretrain_data.open_records(
-            eval_input_file or settings.input_file,
+            data["eval"],
+            manifests,
             eval_batch_size,
             settings.phases[-1],
             settings,
         )
-    fingerprint = _fingerprint(settings) if do_train else None
+    fingerprint = _fingerprint(settings, manifests) if do_train else None
     output.check(output_dir, fingerprint)
     model = _start(settings, say) if do_train else _finished(settings, output_dir)
     entropy = pretrain_data.unigram_entropy(train or held_out)  # type: ignore[arg-type]
@@ -103,17 +107,16 @@ def pretrain(
         average = WeightAverage(model.network, settings.ema_momentum)
 
     output.clean(output_dir)
-    data = {"train": settings.input_file} if do_train else {}
-    data |= {"eval": eval_input_file or settings.input_file} if do_eval else {}
-    manifests = {name: str(pathlib.Path(path) / MANIFEST) for name, path in data.items()}
     if fingerprint is not None or not (output_dir / output.RUN_NAME).exists():
         seed, init = settings.random_seed, settings.init_checkpoint
-        output.write_run(output_dir, command, seed, fingerprint, manifests, init)
+        told = {n: pretrain_records.described(path, manifests[path]) for n, path in data.items()}
+        output.write_run(output_dir, command, seed, fingerprint, told, init)
 
     def measured() -> dict[str, float]:
         assert held_out is not None
         with average.in_place() if average else contextlib.nullcontext():
-            return measure(model.network, held_out, max_eval_steps)
+            mask_id = model.tokenizer.vocabulary.mask_id
+            return measure(model.network, held_out, max_eval_steps, mask_id)
 
     results: dict[str, Any] = {}
     if train is not None:
@@ -165,21 +168,37 @@ def pretrain(
     return results
 
 
-def measure(network: keras.Model, batches: Batches, max_steps: int) -> dict[str, float]:
+def measure(
+    network: keras.Model, batches: Batches, max_steps: int, mask_id: int
+) -> dict[str, float]:
     """google-research/bert's metrics: means over all predicted positions, and over all rows.
+
+    Beside them `mask_token_loss`, the mean over those positions where the network sees [MASK] and
+    not the word itself or another one, and `mask_token_entropy`, the entropy of the words there,
+    in nats: what the loss would be if these words' own frequencies were known, and nothing else.
 
     Args:
         network: a `models.Pretrainer`.
         batches: of them the first `max_steps` of epoch 0.
         max_steps: at most so many batches.
+        mask_id: of [MASK].
     """
+    words = pretrain_data.WordCounts(mask_id)
 
     def summed(batch: Any, outputs: Any) -> dict[str, Any]:
         told = pretraining_losses(batch, outputs)
-        return told | {"weight": keras.ops.sum(batch["masked_weights"], axis=-1)}
+        weights, positions = batch["masked_weights"], batch["masked_positions"]
+        seen = keras.ops.take_along_axis(batch["token_ids"], positions, axis=1)
+        masked = weights * keras.ops.cast(keras.ops.equal(seen, mask_id), weights.dtype)
+        logits = outputs["masked_lm_logits"]
+        return told | {
+            "weight": keras.ops.sum(weights, axis=-1),
+            "mask_token_weight": keras.ops.sum(masked, axis=-1),
+            "mask_token_loss": masked_lm_loss(batch["masked_ids"], logits, masked),
+        }
 
     sums, rows = prediction.totals(
-        network, itertools.islice(batches.epoch(0), max_steps), loss=summed
+        network, words.counted(itertools.islice(batches.epoch(0), max_steps)), loss=summed
     )
     weight = max(sums["weight"], 1.0)
     found = {name: sums[name] / weight for name in ("masked_lm_accuracy", "masked_lm_loss")}
@@ -189,12 +208,16 @@ def measure(network: keras.Model, batches: Batches, max_steps: int) -> dict[str,
     loss = found["masked_lm_loss"] + found.get("next_sentence_loss", 0.0)
     # Past 700 nats there is no such number.
     perplexity = math.exp(min(found["masked_lm_loss"], 700.0))
-    return {"loss": loss, **found, "perplexity": perplexity, "examples": rows}
+    found |= {"perplexity": perplexity, "examples": rows}
+    if sums["mask_token_weight"]:
+        found["mask_token_loss"] = sums["mask_token_loss"] / sums["mask_token_weight"]
+        found["mask_token_entropy"] = words.entropy()
+    return {"loss": loss, **found}
 
 
 def _start(settings: PretrainSettings, say: Callable[[str], object]) -> TextModel:
     """A Pretrainer with new weights, or with those of a checkpoint, and the records' tokenizer."""
-    tokenizer = Tokenizer.load(settings.input_file)
+    tokenizer = pretrain_records.read_tokenizer(settings)
     source = checkpoint.resolve(settings.init_checkpoint) if settings.init_checkpoint else None
     left_to_right = settings.left_to_right
     if source:
@@ -204,7 +227,7 @@ def _start(settings: PretrainSettings, say: Callable[[str], object]) -> TextMode
         _, config, _ = read_config_file(settings.bert_config_file)
     else:
         raise InputError("--do_train needs --bert_config_file, or --init_checkpoint")
-    check_vocabulary(tokenizer, config, settings.input_file)
+    check_vocabulary(tokenizer, config, settings.vocab_file or settings.input_file)
     for phase in settings.phases:
         if phase.max_seq_length > config.max_position_embeddings:
             raise InputError(
@@ -260,23 +283,21 @@ def _finished(settings: PretrainSettings, output_dir: pathlib.Path) -> TextModel
     )
 
 
-def _fingerprint(settings: PretrainSettings) -> dict[str, Any]:
+def _fingerprint(
+    settings: PretrainSettings, manifests: Mapping[str, Manifest]
+) -> dict[str, Any]:
     """The settings, with files by what they hold."""
     told = settings.to_dict()
-    told["input_file"] = _records_sha256(settings.input_file)
-    for phase in told["phases"]:
-        phase["input_file"] = phase["input_file"] and _records_sha256(phase["input_file"])
+    for part in (told, *told["phases"]):
+        if path := part["input_file"]:
+            part["input_file"] = pretrain_records.described(path, manifests[path])["sha256"]
+    if settings.vocab_file:
+        told["vocab_file"] = output.sha256(settings.vocab_file)
     if settings.init_checkpoint:
         told["init_checkpoint"] = output.checkpoint_sha256(settings.init_checkpoint)
     if settings.bert_config_file:
         told["bert_config_file"] = output.sha256(settings.bert_config_file)
     return told
-
-
-def _records_sha256(directory: str) -> str:
-    """SHA-256 of the manifest, which has that of every shard."""
-    read_manifest(directory)
-    return output.sha256(pathlib.Path(directory) / MANIFEST)
 
 
 def _steps_of(output_dir: pathlib.Path) -> int:

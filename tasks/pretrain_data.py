@@ -3,27 +3,29 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from bert_keras.data.record_directory import read_manifest
-from bert_keras.errors import InputError
+from bert_keras.batch import Batch
+from bert_keras.data.record_manifest import Manifest
 from bert_keras.pretraining.batches import PretrainingBatches
 from bert_keras.training.phases import Batches, Phase, PhasedBatches
 from bert_keras.training.pretraining_losses import share_weights
+from tasks import pretrain_records
 from tasks.pretrain_settings import PhaseSettings, PretrainSettings
 
 # Batches whose words are counted for the entropy.
 COUNTED_BATCHES = 100
 
 
-class SharedWeights:
-    """Batches whose weights sum to the number of rows; see `training.pretraining_losses`."""
+class Changed:
+    """Batches that pass through a function, one by one."""
 
-    def __init__(self, batches: Batches):
+    def __init__(self, batches: Batches, change: Callable[[Batch], dict[str, Any]]):
         self.batches = batches
+        self.change = change
 
     @property
     def steps_per_epoch(self) -> int:
@@ -31,62 +33,67 @@ class SharedWeights:
         return self.batches.steps_per_epoch
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[dict[str, Any]]:
-        """The batches with their weights scaled."""
-        return map(share_weights, self.batches.epoch(epoch, start))
+        """The batches, changed."""
+        return map(self.change, self.batches.epoch(epoch, start))
 
 
-def train_batches(settings: PretrainSettings) -> PhasedBatches:
-    """The batches of all steps, with scaled weights."""
+def train_batches(settings: PretrainSettings, manifests: Mapping[str, Manifest]) -> PhasedBatches:
+    """The batches of all steps, their weights scaled as `training.pretraining_losses` tells."""
     return PhasedBatches(
         [
             Phase(
-                SharedWeights(
+                Changed(
                     open_records(
-                        phase.input_file or settings.input_file,
+                        input_file,
+                        manifests,
                         phase.train_batch_size,
                         phase,
                         settings,
                         drop_remainder=True,  # JAX compiles once, and all steps weigh alike.
-                    )
+                    ),
+                    share_weights,
                 ),
                 phase.num_train_steps,
             )
-            for phase in settings.phases
+            for phase, input_file in zip(settings.phases, settings.input_files)
         ]
     )
 
 
 def open_records(
-    directory: str,
+    input_file: str,
+    manifests: Mapping[str, Manifest],
     batch_size: int,
     phase: PhaseSettings,
     settings: PretrainSettings,
     *,
     drop_remainder: bool = False,
-) -> PretrainingBatches:
-    """A record directory as batches of a phase's length and number of predictions.
+) -> Batches:
+    """Records as batches of a phase's length and number of predictions.
 
     Raises:
-        InputError: it is none, or its static records are of other sizes.
+        InputError: they are static and of other sizes, or fewer than a batch.
     """
-    predictions = phase.max_predictions_per_seq
-    manifest = read_manifest(directory)
+    manifest = manifests[input_file]
+    pretrain_records.check_sizes(manifest, input_file, phase, settings)
     masking = None
     if manifest.kind == "dynamic":
+        predictions = phase.max_predictions_per_seq
         masking = dataclasses.replace(settings.masking, max_predictions=predictions)
-    elif manifest.max_predictions_per_seq != predictions:
-        raise InputError(
-            f"--max_predictions_per_seq={predictions}: the static records in {directory} have "
-            f"{manifest.max_predictions_per_seq}; give that"
-        )
-    return PretrainingBatches(
-        directory,
+    batches = PretrainingBatches(
+        input_file,
         batch_size,
+        manifest=manifest,
         seed=settings.random_seed,
         max_seq_length=phase.max_seq_length,
         masking=masking,
         drop_remainder=drop_remainder,
     )
+    return batches if settings.next_sentence else Changed(batches, _without_next_sentence)
+
+
+def _without_next_sentence(batch: Batch) -> dict[str, Any]:
+    return {name: array for name, array in batch.items() if name != "next_sentence_labels"}
 
 
 def unigram_entropy(batches: Batches) -> float:
@@ -95,15 +102,37 @@ def unigram_entropy(batches: Batches) -> float:
     From counts over the first batches, with Miller and Madow's correction, (kinds - 1) / (2 n), for
     what a sample has not seen.
     """
-    counts = np.zeros(0, "int64")
-    for batch in itertools.islice(batches.epoch(0), COUNTED_BATCHES):
-        ids = batch["masked_ids"][batch["masked_weights"] > 0]
-        found = np.bincount(ids, minlength=len(counts))
-        found[: len(counts)] += counts
-        counts = found
-    seen = counts[counts > 0]
-    total = seen.sum()
-    if not total:
-        return math.nan
-    shares = seen / total
-    return float(-(shares * np.log(shares)).sum() + (len(seen) - 1) / (2 * total))
+    words = WordCounts()
+    for _ in words.counted(itertools.islice(batches.epoch(0), COUNTED_BATCHES)):
+        pass
+    kinds, total = np.count_nonzero(words.counts), words.counts.sum()
+    return words.entropy() + (kinds - 1) / (2 * total) if total else math.nan
+
+
+class WordCounts:
+    """How often each word is to be predicted in the batches that pass.
+
+    Args:
+        seen: only where the network sees this id in the word's place; None for everywhere.
+    """
+
+    def __init__(self, seen: int | None = None):
+        self.seen = seen
+        self.counts = np.zeros(0, "int64")
+
+    def counted(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches as they are."""
+        for batch in batches:
+            chosen = batch["masked_weights"] > 0
+            if self.seen is not None:
+                places = batch["masked_positions"]
+                chosen &= np.take_along_axis(batch["token_ids"], places, axis=1) == self.seen
+            found = np.bincount(batch["masked_ids"][chosen], minlength=len(self.counts))
+            found[: len(self.counts)] += self.counts
+            self.counts = found
+            yield batch
+
+    def entropy(self) -> float:
+        """Of the words counted, in nats."""
+        shares = self.counts[self.counts > 0] / max(self.counts.sum(), 1)
+        return float(-(shares * np.log(shares)).sum())

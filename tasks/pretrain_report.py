@@ -13,6 +13,7 @@ from bert_keras import files
 METRICS = (
     *("global_step", "loss", "masked_lm_accuracy", "masked_lm_loss"),
     *("next_sentence_accuracy", "next_sentence_loss", "perplexity"),
+    *("mask_token_loss", "mask_token_entropy"),
 )
 
 

@@ -24,7 +24,7 @@ class PhaseSettings:
         train_batch_size: rows of a step.
         learning_rate, num_warmup_steps: where the phase has a schedule of its own; None in the
             second phase for going on with that of the first.
-        input_file: another record directory for this phase; None for the first phase's.
+        input_file: another data set for this phase; None for the first phase's.
     """
 
     num_train_steps: int
@@ -41,10 +41,12 @@ class PretrainSettings:
     """Everything that decides which numbers a run computes.
 
     Attributes:
-        input_file: the training set, a record directory.
+        input_file: the training set: a record directory, or files without a manifest.
         phases: one or two; the first has a learning rate and a warm-up.
         masking: of dynamic records; static ones are masked already. Its `max_predictions` is
             replaced by each phase's.
+        vocab_file: of files without a manifest; a directory has its own.
+        do_lower_case: of their tokenizer; None for what the vocabulary suggests.
         init_checkpoint: where the weights come from; None for random ones.
         bert_config_file: the encoder's numbers; by default those beside `init_checkpoint`.
         optimizer: "adamw" or "lamb".
@@ -56,6 +58,8 @@ class PretrainSettings:
         jit_compile: let XLA compile the step on TensorFlow; padding is computed then.
         remat: compute the blocks again in the backward pass to save memory.
         left_to_right: a token sees itself and those before it: an ablation of the paper.
+        next_sentence: whether the loss of next sentence prediction counts; without it the labels
+            of the records are not used: an ablation of the paper.
         ema_momentum: the final weights are their running mean of this momentum; None for the last.
         data_parallel: JAX spreads each step over all devices of the machine.
         random_seed: of new weights, order, masks and dropout.
@@ -64,6 +68,8 @@ class PretrainSettings:
     input_file: str
     phases: tuple[PhaseSettings, ...]
     masking: Masking = Masking()
+    vocab_file: str | None = None
+    do_lower_case: bool | None = None
     init_checkpoint: str | None = None
     bert_config_file: str | None = None
     optimizer: str = "adamw"
@@ -75,6 +81,7 @@ class PretrainSettings:
     jit_compile: bool = False
     remat: bool = False
     left_to_right: bool = False
+    next_sentence: bool = True
     ema_momentum: float | None = None
     data_parallel: bool = False
     random_seed: int = 12345
@@ -110,6 +117,11 @@ class PretrainSettings:
     def num_train_steps(self) -> int:
         """Steps of all phases."""
         return sum(phase.num_train_steps for phase in self.phases)
+
+    @property
+    def input_files(self) -> list[str]:
+        """The training set of each phase."""
+        return [phase.input_file or self.input_file for phase in self.phases]
 
     @property
     def restarts(self) -> bool:

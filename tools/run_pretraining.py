@@ -3,7 +3,8 @@
     run_pretraining --input_file=RECORDS --bert_config_file=bert_config.json --output_dir=OUT
         --do_train --do_eval --eval_input_file=HELD_OUT --num_train_steps=100000
 
-RECORDS is a directory that create_pretraining_data wrote. The same command again goes on where an
+RECORDS is a directory that create_pretraining_data wrote, or files of google-research/bert's or the
+Model Garden's, with their --vocab_file. The same command again goes on where an
 interrupted one stopped. OUT becomes a model directory that run_finetuning takes.
 """
 
@@ -25,10 +26,16 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     text = {"flag_values": flag_values}
     count = {"lower_bound": 1, "flag_values": flag_values}
     from_zero = {"lower_bound": 0, "flag_values": flag_values}
-    flags.DEFINE_string("input_file", None, "Record directory to train on.", **text)
+    flags.DEFINE_string(
+        "input_file",
+        None,
+        "Records to train on: a directory, or TFRecord files: names and patterns, plain or .gz.",
+        **text,
+    )
     flags.DEFINE_string("output_dir", None, "Where model, checkpoints and results go.", **text)
     flags.mark_flags_as_required(["input_file", "output_dir"], flag_values=flag_values)
-    flags.DEFINE_string("eval_input_file", None, "Record directory held out for --do_eval.", **text)
+    flags.DEFINE_string("eval_input_file", None, "Records held out for --do_eval.", **text)
+    common_flags.define_vocabulary(flag_values)
     flags.DEFINE_string("bert_config_file", None, "The encoder's numbers, a JSON file.", **text)
     flags.DEFINE_string(
         "init_checkpoint", None, "Weights to start from, of any format; random without.", **text
@@ -84,6 +91,9 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     )
     flags.DEFINE_boolean(
         "left_to_right", False, "Ablation: a token sees itself and those before it.", **text
+    )
+    flags.DEFINE_boolean(
+        "next_sentence", True, "Ablation: --nonext_sentence trains on the masks alone.", **text
     )
 
     flags.DEFINE_enum(
@@ -144,9 +154,11 @@ def main(FLAGS: flags.FlagValues) -> None:
         names = [field.name for field in dataclasses.fields(PhaseSettings)]
         phases.append(PhaseSettings(**{name: FLAGS[f"phase2_{name}"].value for name in names}))
     same_name = (
+        *("vocab_file", "do_lower_case"),
         *("input_file", "init_checkpoint", "bert_config_file", "optimizer", "bias_correction"),
         *("lr_schedule", "weight_decay", "gradient_accumulation_steps", "dtype", "jit_compile"),
-        *("remat", "left_to_right", "ema_momentum", "data_parallel", "random_seed"),
+        *("remat", "left_to_right", "next_sentence", "ema_momentum", "data_parallel"),
+        "random_seed",
     )
     settings = PretrainSettings(
         phases=tuple(phases),

@@ -4,7 +4,9 @@ This file is also the program that is killed: `python pretrain_test.py FLAGS...`
 run_pretraining, and kills itself before step KILL_BEFORE of the environment.
 """
 
+import itertools
 import json
+import math
 import os
 import random
 import signal
@@ -17,7 +19,10 @@ import numpy as np
 import pytest
 
 from bert_keras import checkpoint, models
+from bert_keras.batch import INPUTS
 from bert_keras.errors import InputError
+from bert_keras.masking.rule import Masking
+from bert_keras.pretraining.batches import PretrainingBatches
 from tools import command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,6 +130,7 @@ def test_what_a_run_leaves(finished, data):
     assert list(told) == [
         *("global_step", "loss", "masked_lm_accuracy", "masked_lm_loss"),
         *("next_sentence_accuracy", "next_sentence_loss", "perplexity"),
+        *("mask_token_loss", "mask_token_entropy"),
     ]
     results = json.loads((finished / "eval_results.json").read_text())
     assert told["global_step"] == "12" and float(told["loss"]) == results["loss"]
@@ -141,6 +147,38 @@ def test_what_a_run_leaves(finished, data):
     assert [line["step"] for line in steps] == [2, 4, 6, 8, 10, 12]
     assert [line["phase"] for line in steps] == [1, 1, 1, 1, 2, 2]
     assert all(0 <= line["padding_share"] < 1 and line["learning_rate"] >= 0 for line in steps)
+
+
+def test_the_loss_where_the_network_sees_mask(finished, data):
+    """Counted position by position, with the network's own log-probabilities."""
+    network = checkpoint.load(finished).network
+    batches = PretrainingBatches(
+        data / "dynamic", 8, seed=12345, max_seq_length=32, masking=Masking(max_predictions=5)
+    )
+    losses, words = [], []
+    for batch in itertools.islice(batches.epoch(0), 3):
+        inputs = {name: batch[name] for name in INPUTS if name in batch}
+        logits = np.asarray(network(inputs)["masked_lm_logits"], "float64")
+        for row, column in np.argwhere(batch["masked_weights"] > 0):
+            if batch["token_ids"][row, batch["masked_positions"][row, column]] == 4:  # [MASK]
+                words.append(int(batch["masked_ids"][row, column]))
+                mine = logits[row, column]
+                losses.append(np.log(np.exp(mine).sum()) - mine[words[-1]])
+    results = json.loads((finished / "eval_results.json").read_text())
+    assert len(words) > 40
+    assert results["mask_token_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+    shares = [words.count(word) / len(words) for word in set(words)]
+    entropy = sum(share * math.log(1 / share) for share in shares)
+    assert results["mask_token_entropy"] == pytest.approx(entropy)
+
+
+def test_without_next_sentence_the_masks_alone_are_trained(data, tmp_path):
+    command.call("run_pretraining", flags(data, tmp_path / "out", next_sentence=False))
+    results = json.loads((tmp_path / "out" / "eval_results.json").read_text())
+    assert results["loss"] == results["masked_lm_loss"]
+    assert "next_sentence_accuracy" not in results
+    head = checkpoint.load(tmp_path / "out").network.next_sentence.weights[-1]
+    assert head.path.endswith("bias") and not np.any(np.asarray(head))  # As it began.
 
 
 def test_transformers_opens_it_with_both_heads(finished):
