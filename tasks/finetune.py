@@ -150,7 +150,8 @@ def finetune(
         )
 
     output.clean(output_dir)
-    data = {split: str(task.path(split)) for split in splits}
+    paths = {split: str(task.path(split)) for split in splits}
+    data = {split: {"file": path, "sha256": output.sha256(path)} for split, path in paths.items()}
     if settings is not None or not (output_dir / output.RUN_NAME).exists():
         output.write_run(output_dir, command, random_seed, settings, data, init_checkpoint)
     results: dict[str, Any] = {}

@@ -95,7 +95,7 @@ def write_run(
     command: Sequence[str],
     random_seed: int,
     settings: Mapping[str, Any] | None,
-    data: Mapping[str, str],
+    data: Mapping[str, Mapping[str, str]],
     init_checkpoint: str | None,
 ) -> None:
     """Writes `run.json`: all that is needed to do the run again, and to know what it was.
@@ -105,14 +105,14 @@ def write_run(
         command: the command line.
         random_seed: of the head, the order of the rows, and dropout.
         settings: of the training, by which it is known again; None without one.
-        data: file by split.
+        data: of each split its "file" and the "sha256" of that.
         init_checkpoint: where the run started from.
     """
     record = {
         "command": list(command),
         "random_seed": random_seed,
         "settings": settings,
-        "data": {split: {"file": path, "sha256": sha256(path)} for split, path in data.items()},
+        "data": data,
         "init_checkpoint": init_checkpoint,
         "versions": versions(),
         "git": git_commit(),

@@ -6,9 +6,11 @@ The manifest is written last. With it, a shard that is missing, was cut between 
 changed is seen; without it such a shard is a shorter one.
 """
 
+import hashlib
 import json
 import pathlib
 import re
+from collections.abc import Iterable
 
 from bert_keras import files
 from bert_keras.data import tfrecord
@@ -77,6 +79,11 @@ def verify(directory: files.PathLike) -> list[str]:
     return faults
 
 
+def vocabulary_sha256(vocabulary: Iterable[str]) -> str:
+    """The hash of the vocab.txt that lies beside records, in hexadecimal."""
+    return hashlib.sha256("".join(f"{token}\n" for token in vocabulary).encode()).hexdigest()
+
+
 def _shard_faults(directory: pathlib.Path, shard: Shard) -> list[str]:
     fault = _misplaced(directory, shard)
     faults = [fault] if fault else []
@@ -101,9 +108,9 @@ def _manifest(directory: pathlib.Path) -> Manifest:
         raise InputError(f"{directory}: no such directory; a directory of records was expected.")
     if not path.is_file():
         raise InputError(
-            f"{directory}: there is no {MANIFEST}, so its records are not complete, or another "
-            "program wrote them. Run create_pretraining_data again with the same flags: it goes "
-            "on where it was."
+            f"{directory}: there is no {MANIFEST}, so its records are not complete: run "
+            "create_pretraining_data again with the same flags, it goes on where it was. If "
+            f"another program wrote them, name its files: '{directory}/*'."
         )
     return Manifest.from_json(files.read_json(path), str(path))
 

@@ -30,12 +30,13 @@ MIN_WINDOW = 16  # tokens; in fewer nothing can be learnt from a pair
 
 
 class PretrainingBatches:
-    """Batches of a record directory; a `training.Batches`.
+    """Batches of a record directory, or of files; a `training.Batches`.
 
     Args:
         directory: with `manifest.json`.
         batch_size: B, rows of a batch over all processes.
         seed: with the epoch's number it decides order, windows and masks.
+        manifest: of files that have none, from `foreign_records`; by default the directory's.
         max_seq_length: T; the data's when None. A longer row of dynamic records gives a window,
             another one every epoch.
         masking: how to mask dynamic records; when None as in the paper, with room for 15 % of T.
@@ -54,6 +55,7 @@ class PretrainingBatches:
         batch_size: int,
         *,
         seed: int,
+        manifest: Manifest | None = None,
         max_seq_length: int | None = None,
         masking: Masking | None = None,
         shard: tuple[int, int] = (0, 1),
@@ -66,7 +68,7 @@ class PretrainingBatches:
                 f"count) with index below count. Received batch_size={batch_size}, shard={shard}."
             )
         self.directory = pathlib.Path(directory)
-        self.manifest = record_directory.read_manifest(directory)
+        self.manifest = manifest or record_directory.read_manifest(directory)
         self.batch_size = batch_size
         self.seed = seed
         self.max_seq_length = max_seq_length or self.manifest.max_seq_length  # T

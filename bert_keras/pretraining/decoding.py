@@ -92,13 +92,13 @@ def decode(
             ) from None
         if found.keys() != data.keys():
             raise InputError(
-                f"{path}: record {number} has the features {_listed(found)}; "
-                f"expected {', '.join(names)}, which the manifest names; make the records again."
+                f"{path}: record {number} has the features {listed(found)}; expected "
+                f"{', '.join(names)}; make the records again."
             )
         for name, (kind, start, end) in found.items():
             if kind != kinds[name]:
                 raise InputError(
-                    f"{path}: record {number}: {name} holds another type than the manifest's "
+                    f"{path}: record {number}: {name} holds another type than "
                     f"{manifest.schema[name][0]}; make the records again."
                 )
             data[name].append(record[start:end])
@@ -116,7 +116,28 @@ def decode(
     return result
 
 
-def _listed(found: Iterable[str]) -> str:
+def read_example(record: bytes) -> dict[str, np.ndarray]:
+    """The features of one record, whatever they are: int32 or float32 arrays [n].
+
+    Raises:
+        ValueError: it is no tf.train.Example of packed numbers.
+    """
+    try:
+        found = _features(record, {})
+    except (IndexError, UnicodeDecodeError):
+        raise ValueError from None
+    features = {}
+    for name, (kind, start, end) in found.items():
+        if kind not in (2, 3):
+            raise ValueError
+        decoded = (_floats if kind == 2 else _integers)([record[start:end]])
+        if isinstance(decoded, int):
+            raise ValueError
+        features[name] = decoded.values
+    return features
+
+
+def listed(found: Iterable[str]) -> str:
     """Names out of a file, in a form that fits a line whatever they are."""
     text = ", ".join(name if name.isidentifier() else repr(name) for name in sorted(found))
     return "none" if not text else text if len(text) <= 300 else text[:300] + "..."
@@ -236,10 +257,10 @@ def _check(features: dict[str, Feature], manifest: Manifest, path: Any, first: i
     for name, length in lengths.items():
         width = shapes[name][0] if shapes[name] else 1
         if width is None:
-            refuse(length > longest, f"{name} is longer than the manifest's {longest}")
+            refuse(length > longest, f"{name} is longer than {longest}")
             refuse(length != lengths[INPUT_IDS], f"{name} and {INPUT_IDS} are of two lengths")
         else:
-            refuse(length != width, f"{name} does not have the manifest's {width} values")
+            refuse(length != width, f"{name} does not have {width} values")
     limits = {
         INPUT_IDS: manifest.vocabulary["size"],
         MASKED_LM_IDS: manifest.vocabulary["size"],

@@ -4,12 +4,12 @@ It is small: a few numbers for each block of text.
 """
 
 import dataclasses
-import hashlib
 import itertools
 from collections.abc import Sequence
 from typing import Any
 
 from bert_keras.corpus.token_blocks import TokenBlock
+from bert_keras.data.record_directory import vocabulary_sha256
 from bert_keras.data.record_manifest import Manifest, Shard
 from bert_keras.errors import InputError
 from bert_keras.pretraining.instances import NEXT_SENTENCE
@@ -109,7 +109,6 @@ def describe(
         written: the shards, each with its tokens.
     """
     vocabulary, masking = settings.tokenizer.vocabulary, settings.masking
-    text = "".join(f"{token}\n" for token in vocabulary)  # vocab.txt
     filled = [block for block in blocks if block.documents]
     going_on = sum(one.last == other.first for one, other in itertools.pairwise(filled))
     totals = {
@@ -128,7 +127,7 @@ def describe(
         objective=settings.objective,
         packed=settings.pack,
         vocabulary={
-            "sha256": hashlib.sha256(text.encode()).hexdigest(),
+            "sha256": vocabulary_sha256(vocabulary),
             "size": len(vocabulary),
             "do_lower_case": settings.do_lower_case,
         },

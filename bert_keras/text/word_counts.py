@@ -68,7 +68,9 @@ class _Block(NamedTuple):
     read: int  # bytes of the file on disk that were read for it
 
 
-def find_files(patterns: Sequence[str], flag: str = "--input_file") -> list[pathlib.Path]:
+def find_files(
+    patterns: Sequence[str], flag: str = "--input_file", expected: str = "files of plain text"
+) -> list[pathlib.Path]:
     """The files that names and patterns (`*`, `?`, `[...]`, `**`) mean, each once, sorted by name.
 
     Raises:
@@ -79,12 +81,12 @@ def find_files(patterns: Sequence[str], flag: str = "--input_file") -> list[path
         names = [pattern] if pathlib.Path(pattern).exists() else glob.glob(pattern, recursive=True)
         names = [n for n in names if n == pattern or pathlib.Path(n).is_file()]
         if not names:
-            raise InputError(f"{flag}: no file is called {pattern}; expected files of plain text.")
+            raise InputError(f"{flag}: no file is called {pattern}; expected {expected}.")
         if pathlib.Path(pattern).is_dir():
             raise InputError(f"{flag}: {pattern} is a folder; name its files: {pattern}/*")
         found.update(names)
     if not found:
-        raise InputError(f"{flag} names no file; expected files of plain text.")
+        raise InputError(f"{flag} names no file; expected {expected}.")
     return [pathlib.Path(name) for name in sorted(found)]
 
 

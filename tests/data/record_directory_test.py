@@ -89,7 +89,7 @@ def test_a_directory_without_a_manifest(directory, tmp_path):
     assert f"{directory}: there is no manifest.json" in refusal(directory)
     assert "no such directory" in refusal(tmp_path / "missing")
     paths = sorted(directory.glob("*.tfrecord"))
-    assert [shard.count for shard in tfrecord.count_shards(paths)] == list(COUNTS)
+    assert [tfrecord.survey(path).count for path in paths] == list(COUNTS)
 
 
 DEEP = json.loads("[" * 50 + "]" * 50)
@@ -202,7 +202,7 @@ def test_a_cut_between_two_records_and_a_swapped_record(directory):
         writer.write_all([b"4 records", b"of", b"another", b"x" * (130 - 4 * 16 - 18)])
     assert writer.shard.bytes == len(whole)
     assert record_directory.verify(directory) == [
-        f"{last}: it ends after 4 records, where the manifest says 5."
+        f"{last}: it ends after 4 records; 5 were expected."
     ]
     last.write_bytes(whole[26:] + whole[:26])
     assert record_directory.verify(directory) == [

@@ -1,6 +1,7 @@
 """TFRecord files beside TensorFlow's own reader and writer, and files made to do harm."""
 
 import gzip
+import hashlib
 import os
 import resource
 import struct
@@ -73,10 +74,20 @@ def test_what_tensorflow_writes_is_read_here(tmp_path, records, name):
         for record in records:
             writer.write(record)
     assert list(tfrecord.read_shard(path)) == records
-    (shard,) = tfrecord.count_shards([path])
-    assert shard.count == len(records)
-    if name == PLAIN:
-        assert write(tmp_path / "ours.tfrecord", records).sha256 == shard.sha256
+    shard = tfrecord.survey(path)
+    assert (shard.file, shard.count, shard.bytes) == (
+        str(path),
+        len(records),
+        os.path.getsize(path),
+    )
+    # Packed or not, the frames are the same, under any name.
+    unnamed = tmp_path / "tf_examples"
+    path.rename(unnamed)
+    assert list(tfrecord.read_shard(unnamed)) == records
+    write(tmp_path / "ours", records)
+    assert tfrecord.survey(tmp_path / "ours").sha256 == tfrecord.survey(unnamed).sha256
+    frames = b"".join(frame(record)[:12] + frame(record)[-4:] for record in records)
+    assert shard.sha256 == hashlib.sha256(frames).hexdigest()
 
 
 def test_bytes_are_those_of_the_format(tmp_path, records):
@@ -126,7 +137,7 @@ def test_every_cut_inside_of_a_record_is_seen(tmp_path, records, name):
         if name == PLAIN:
             number = int(np.searchsorted(ends, cut, "right")) - 1
             if cut in ends:
-                assert message.startswith(f"it ends after {number} records, where the manifest ")
+                assert message.startswith(f"it ends after {number} records; ")
                 assert len(list(tfrecord.read_shard(tmp_path / name))) == number
             else:
                 assert message.startswith(f"record {number} at byte {ends[number]}: ")

@@ -217,7 +217,7 @@ def test_a_cut_that_the_manifest_was_made_to_hide(records):
     value["shards"][3]["sha256"] = hashlib.sha256(bad.read_bytes()).hexdigest()
     (records / "manifest.json").write_text(json.dumps(value))
     count = value["shards"][3]["count"]
-    said = f"{bad}: it ends after 1 records, where the manifest says {count}."
+    said = f"{bad}: it ends after 1 records; {count} were expected."
     assert record_directory.verify(records) == [said]
     with pytest.raises(InputError) as caught:
         read_all(records)
