@@ -42,12 +42,14 @@ def define_checkpoint(flag_values: flags.FlagValues) -> None:
     define_vocabulary(flag_values)
 
 
-def define_vocabulary(flag_values: flags.FlagValues) -> None:
-    """Define --vocab_file and --do_lower_case."""
+def define_vocabulary(
+    flag_values: flags.FlagValues, default: str = "beside the checkpoint"
+) -> None:
+    """Define --vocab_file and --do_lower_case; `default`: where else a vocabulary can be."""
     flags.DEFINE_string(
         "vocab_file",
         None,
-        "The vocabulary, one entry a line; by default the one beside the checkpoint.",
+        f"The vocabulary, one entry a line; by default the one {default}.",
         flag_values=flag_values,
     )
     flags.DEFINE_boolean(

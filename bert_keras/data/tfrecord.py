@@ -128,7 +128,7 @@ def read_shard(path: files.PathLike, count: int | None = None) -> Iterator[bytes
 def survey(path: files.PathLike) -> Shard:
     """Describes a TFRecord file that no manifest describes, such as another program's.
 
-    Its records are stepped over, some 300,000 a second; a packed file has to be unpacked for that.
+    Its records are stepped over; a packed file has to be unpacked for that.
 
     Returns:
         a Shard with the whole path as its `file`. Its `sha256` is that of the frames alone: as
