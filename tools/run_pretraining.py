@@ -35,7 +35,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_string("output_dir", None, "Where model, checkpoints and results go.", **text)
     flags.mark_flags_as_required(["input_file", "output_dir"], flag_values=flag_values)
     flags.DEFINE_string("eval_input_file", None, "Records held out for --do_eval.", **text)
-    common_flags.define_vocabulary(flag_values)
+    common_flags.define_vocabulary(flag_values, "in the record directory; files have none")
     flags.DEFINE_string("bert_config_file", None, "The encoder's numbers, a JSON file.", **text)
     flags.DEFINE_string(
         "init_checkpoint", None, "Weights to start from, of any format; random without.", **text
