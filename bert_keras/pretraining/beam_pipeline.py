@@ -101,7 +101,7 @@ def build(pipeline: beam.Pipeline, job: Job, paths: Sequence[str]) -> None:
         block_rows
         | "deal" >> beam.FlatMap(steps.deal, plan=plan, counts=row_counts)
         | "to buckets" >> beam.GroupByKey()
-        | "records" >> beam.Map(steps.make_records, job=job, plan=plan)
+        | "records" >> beam.Map(steps.make_records, job=job, plan=plan, counts=row_counts)
         | "to shards" >> beam.GroupByKey()
         | "write" >> beam.Map(steps.write_shard, job=job, plan=plan)
     )

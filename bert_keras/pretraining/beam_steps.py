@@ -205,13 +205,18 @@ def deal(
 
 
 def make_records(
-    item: tuple[int, Iterable[tuple[int, Rows]]], job: Job, plan: Plan
+    item: tuple[int, Iterable[tuple[int, Rows]]],
+    job: Job,
+    plan: Plan,
+    counts: list[tuple[int, int]],
 ) -> tuple[int, tuple[int, int, list[bytes]]]:
     """The records of a bucket, to the shard that it is part of."""
     bucket, groups = item
     ordered = sorted(groups, key=lambda item: item[0])
     found = rows.concatenate(group for _, group in ordered)
-    several = pretraining_units.records(job.here, bucket, plan.num_buckets, found)
+    total = sum(count for _, count in counts)
+    first = pretraining_plan.first_rows(total, plan.num_shards, plan.num_buckets)[bucket]
+    several = pretraining_units.records(job.here, bucket, first, found)
     records = [record for some in several for record in some]
     return bucket % plan.num_shards, (bucket, len(found.cells), records)
 

@@ -159,9 +159,10 @@ class _Passes:
         sources = [self._work.file("rows", number) for number in range(len(counts))]
         # Row 0 of a block is dealt to the bucket behind the last one of the block before.
         deals = (np.cumsum(counts) - counts).tolist()
+        first_rows = pretraining_plan.first_rows(sum(counts), len(paths), num_buckets)
         units = []
         for number, path in enumerate(paths):
-            buckets = range(number, num_buckets, len(paths))
+            buckets = {b: first_rows[b] for b in range(number, num_buckets, len(paths))}
             done = self._work.file("shard", number)
             units.append((self._settings, buckets, num_buckets, sources, deals, path, done))
         written = []
@@ -224,26 +225,30 @@ def _rows_unit(
 
 def _shard_unit(
     settings: Settings,
-    buckets: range,
+    buckets: dict[int, int],
     num_buckets: int,
     sources: Sequence[pathlib.Path],
     deals: Sequence[int],
     path: pathlib.Path,
     done: pathlib.Path,
 ) -> tuple[dict[str, Any], int]:
-    """Returns what Shard has, and the number of tokens."""
+    """Makes a shard of buckets, each with the number of its first row.
+
+    Returns:
+        what Shard has, and the number of tokens.
+    """
     if not done.exists():
         for left in path.parent.glob(f".{path.name}.*"):  # by a process that was killed
             left.unlink()
         tokens = 0
         with ShardWriter(path) as writer:
-            for bucket in buckets:
+            for bucket, first in buckets.items():
                 found = rows.concatenate(
                     rows.read_group(source, (bucket - deal) % num_buckets, num_buckets)
                     for source, deal in zip(sources, deals)
                 )
                 tokens += len(found.cells)
-                for records in pretraining_units.records(settings, bucket, num_buckets, found):
+                for records in pretraining_units.records(settings, bucket, first, found):
                     writer.write_all(records)
         files.write_json(done, [dataclasses.asdict(writer.shard), tokens])
     return tuple(files.read_json(done))

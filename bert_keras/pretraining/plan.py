@@ -94,6 +94,24 @@ def check_text(blocks: list[BlockCounts], settings: Settings, input_files: Seque
         )
 
 
+def first_rows(count: int, num_shards: int, num_buckets: int) -> list[int]:
+    """The number in the data set of the first of each bucket's rows.
+
+    Rows are numbered as readers do: shards one after the other. Shard s is made of the buckets s,
+    s + num_shards, ..., and bucket b of the rows b, b + num_buckets, ... as they are dealt.
+
+    Args:
+        count: rows of all buckets.
+        num_shards, num_buckets: what `sizes` gave.
+    """
+    numbers, row = [0] * num_buckets, 0
+    for shard in range(num_shards):
+        for bucket in range(shard, num_buckets, num_shards):
+            numbers[bucket] = row
+            row += len(range(bucket, count, num_buckets))
+    return numbers
+
+
 def describe(
     settings: Settings,
     asked: dict[str, Any],

@@ -93,20 +93,18 @@ def block_rows(
     return found.take(np.concatenate(groups)), splits
 
 
-def records(
-    settings: Settings, bucket: int, num_buckets: int, found: Rows
-) -> Iterator[list[bytes]]:
+def records(settings: Settings, bucket: int, first: int, found: Rows) -> Iterator[list[bytes]]:
     """The records of a bucket, shuffled, some at a time.
 
     Args:
         settings: of the job.
         bucket: its number.
-        num_buckets: how many there are.
-        found: its rows, blocks one after the other. After the shuffle row i is row
-            `bucket + i * num_buckets` of the data set, and its masks depend on that number.
+        first: the number in the data set of its first row, shards one after the other. Masks are
+            those that training draws for a row of this number in epoch 0.
+        found: its rows, blocks one after the other.
     """
     order = settings.random(SHUFFLE, bucket).permutation(len(found))
-    numbers = bucket + np.arange(len(found)) * num_buckets
+    numbers = first + np.arange(len(found))
     for start in range(0, len(found), _BATCH_ROWS):
         batch = found.take(order[start : start + _BATCH_ROWS])
         if settings.masking is None:

@@ -20,6 +20,7 @@ from bert_keras.errors import InputError
 from bert_keras.masking.rule import Masking
 from bert_keras.pretraining import job as pretraining_data
 from bert_keras.pretraining import plan as pretraining_plan
+from bert_keras.pretraining.batches import PretrainingBatches
 from bert_keras.pretraining.job import create
 from bert_keras.pretraining.settings import WORK_FOLDER, Output, Settings
 
@@ -91,6 +92,29 @@ def start(folder, num_workers, name):
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def batches_of(directory, number, **options):
+    """The arrays of an epoch."""
+    found = list(PretrainingBatches(directory, 16, seed=12345, **options).epoch(number))
+    return {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
+
+
+@pytest.mark.parametrize("unit", ["token", "word"])
+def test_records_masked_here_are_those_that_training_masks_in_epoch_0(folder, unit):
+    masking = Masking(unit=unit)
+    made = run(folder, 1, f"static-{unit}", dupe_factor=1, masking=masking)
+    run(folder, 1, f"dynamic-{unit}", dupe_factor=1, masking=None)
+    assert made.count > 100 and len(made.shards) == 5
+    static = batches_of(folder / f"static-{unit}", 0)
+    dynamic = batches_of(folder / f"dynamic-{unit}", 0, masking=masking)
+    assert static.keys() == dynamic.keys() and sorted(static["rows"]) == list(range(made.count))
+    for name, values in static.items():
+        np.testing.assert_array_equal(values, dynamic[name], name)
+    later = batches_of(folder / f"dynamic-{unit}", 1, masking=masking)
+    order, order_later = np.argsort(static["rows"]), np.argsort(later["rows"])
+    same = static["masked_positions"][order] == later["masked_positions"][order_later]
+    assert same.all(axis=1).mean() < 0.1
 
 
 def test_there_is_enough_to_do(folder, expected):
