@@ -23,7 +23,7 @@ from bert_keras.checkpoint.config_file import read_config_file
 from bert_keras.data.record_manifest import Manifest
 from bert_keras.errors import InputError
 from bert_keras.text_model import TextModel, check_vocabulary
-from bert_keras.training import throughput
+from bert_keras.training import replicas, throughput
 from bert_keras.training.log import Work
 from bert_keras.training.loss_guard import LossGuard
 from bert_keras.training.phases import Batches
@@ -79,6 +79,8 @@ def pretrain(
     Raises:
         InputError: a file, a flag or the checkpoint is wrong; nothing was written.
     """
+    first = replicas.is_first()  # Several processes compute the same; the first writes and speaks.
+    say = say if first else _logger.debug
     output_dir = pathlib.Path(output_dir)
     if not (do_train or do_eval):
         raise InputError("nothing to do: give --do_train or --do_eval")
@@ -99,73 +101,83 @@ def pretrain(
         )
     fingerprint = _fingerprint(settings, manifests) if do_train else None
     output.check(output_dir, fingerprint)
-    model = _start(settings, say) if do_train else _finished(settings, output_dir)
-    entropy = pretrain_data.unigram_entropy(train or held_out)  # type: ignore[arg-type]
-    vocab_size = model.network.config.vocab_size
-    average = None
-    if do_train and settings.ema_momentum is not None:
-        average = WeightAverage(model.network, settings.ema_momentum)
+    with contextlib.ExitStack() as stack:
+        if do_train and settings.data_parallel:
+            stack.enter_context(replicas.on_all_devices())
+            for phase in settings.phases:
+                replicas.check_rows(phase.train_batch_size, settings.gradient_accumulation_steps)
+        model = _start(settings, say) if do_train else _finished(settings, output_dir)
+        entropy = pretrain_data.unigram_entropy(train or held_out)  # type: ignore[arg-type]
+        vocab_size = model.network.config.vocab_size
+        average = None
+        if do_train and settings.ema_momentum is not None:
+            average = WeightAverage(model.network, settings.ema_momentum)
 
-    output.clean(output_dir)
-    if fingerprint is not None or not (output_dir / output.RUN_NAME).exists():
-        seed, init = settings.random_seed, settings.init_checkpoint
-        told = {n: pretrain_records.described(path, manifests[path]) for n, path in data.items()}
-        output.write_run(output_dir, command, seed, fingerprint, told, init)
+        if first:
+            output.clean(output_dir)
+        if first and (fingerprint is not None or not (output_dir / output.RUN_NAME).exists()):
+            seed, init = settings.random_seed, settings.init_checkpoint
+            told = {
+                n: pretrain_records.described(path, manifests[path]) for n, path in data.items()
+            }
+            output.write_run(output_dir, command, seed, fingerprint, told, init)
 
-    def measured() -> dict[str, float]:
-        assert held_out is not None
-        with average.in_place() if average else contextlib.nullcontext():
-            mask_id = model.tokenizer.vocabulary.mask_id
-            return measure(model.network, held_out, max_eval_steps, mask_id)
+        def measured() -> dict[str, float]:
+            assert held_out is not None
+            with average.in_place() if average else contextlib.nullcontext():
+                mask_id = model.tokenizer.vocabulary.mask_id
+                return measure(model.network, held_out, max_eval_steps, mask_id)
 
-    results: dict[str, Any] = {}
-    if train is not None:
-        during = do_eval and eval_input_file is not None
-        say(f"training {settings.num_train_steps} steps; {_device(settings)}")
-        summary = training.fit(
-            model.network,
-            train,
-            loss=pretraining_losses,
-            optimizer=settings.make_optimizer(),
-            num_epochs=1,
-            work_dir=output_dir,
-            save_checkpoints_steps=save_checkpoints_steps,
-            keep_checkpoints=keep_checkpoint_max,
-            best_metric="masked_lm_loss" if during else None,
-            accumulation_steps=settings.gradient_accumulation_steps,
-            jit_compile=settings.jit_compile,
-            evaluate=measured if during else None,
-            evaluate_steps=save_checkpoints_steps,
-            guard=guard,
-            average=average,
-            work=_work(model.network, settings),
-            run_info=fingerprint,
-            seed=settings.random_seed,
-            log_steps=log_steps,
-        )
-        if average is not None:
-            average.use()
-            average = None  # The network has it now.
-        checkpoint.save(model, output_dir)
-        say(f"wrote the model directory {output_dir}; {_speed(summary)}")
-        results["training"] = summary
-        loss = summary.get("masked_lm_loss")
-        picture = pretrain_report.draw_losses(output_dir, vocab_size, entropy)
-        if picture is not None:
-            say(f"wrote {picture}")
-    if do_eval:
-        found = measured()
-        loss = found["masked_lm_loss"]
-        step = settings.num_train_steps if do_train else _steps_of(output_dir)
-        results = {"global_step": step, **found, **results}
-    results["unigram_entropy"] = entropy
-    results["health"] = pretrain_report.health(loss, vocab_size, entropy)
-    say(results["health"])
-    if do_eval:
-        pretrain_report.write_results(output_dir, results)
-        shown = [f"{n} {results[n]:.4f}" for n in pretrain_report.METRICS[1:] if n in results]
-        say(f"wrote {output_dir / 'eval_results.txt'}: {', '.join(shown)}")
-    return results
+        results: dict[str, Any] = {}
+        if train is not None:
+            during = do_eval and eval_input_file is not None
+            say(f"training {settings.num_train_steps} steps; {_device(settings)}")
+            summary = training.fit(
+                model.network,
+                train,
+                loss=pretraining_losses,
+                optimizer=settings.make_optimizer(),
+                num_epochs=1,
+                work_dir=output_dir,
+                save_checkpoints_steps=save_checkpoints_steps,
+                keep_checkpoints=keep_checkpoint_max,
+                best_metric="masked_lm_loss" if during else None,
+                accumulation_steps=settings.gradient_accumulation_steps,
+                jit_compile=settings.jit_compile,
+                evaluate=measured if during else None,
+                evaluate_steps=save_checkpoints_steps,
+                guard=guard,
+                average=average,
+                work=_work(model.network, settings),
+                run_info=fingerprint,
+                seed=settings.random_seed,
+                log_steps=log_steps,
+            )
+            if average is not None:
+                average.use()
+                average = None  # The network has it now.
+            results["training"] = summary
+            loss = summary.get("masked_lm_loss")
+            picture = None
+            if first:
+                checkpoint.save(model, output_dir)
+                picture = pretrain_report.draw_losses(output_dir, vocab_size, entropy)
+            say(f"wrote the model directory {output_dir}; {_speed(summary)}")
+            if picture is not None:
+                say(f"wrote {picture}")
+        if do_eval:
+            found = measured()
+            loss = found["masked_lm_loss"]
+            step = settings.num_train_steps if do_train else _steps_of(output_dir)
+            results = {"global_step": step, **found, **results}
+        results["unigram_entropy"] = entropy
+        results["health"] = pretrain_report.health(loss, vocab_size, entropy)
+        say(results["health"])
+        if do_eval and first:
+            pretrain_report.write_results(output_dir, results)
+            shown = [f"{n} {results[n]:.4f}" for n in pretrain_report.METRICS[1:] if n in results]
+            say(f"wrote {output_dir / 'eval_results.txt'}: {', '.join(shown)}")
+        return results
 
 
 def measure(
@@ -234,10 +246,6 @@ def _start(settings: PretrainSettings, say: Callable[[str], object]) -> TextMode
                 f"--max_seq_length={phase.max_seq_length}: the model has max_position_embeddings="
                 f"{config.max_position_embeddings}; give at most that"
             )
-    if settings.data_parallel:
-        keras.distribution.set_distribution(
-            keras.distribution.DataParallel(auto_shard_dataset=False)
-        )
     keras.utils.set_random_seed(settings.random_seed)
     network = models.Pretrainer(
         config,
@@ -283,9 +291,7 @@ def _finished(settings: PretrainSettings, output_dir: pathlib.Path) -> TextModel
     )
 
 
-def _fingerprint(
-    settings: PretrainSettings, manifests: Mapping[str, Manifest]
-) -> dict[str, Any]:
+def _fingerprint(settings: PretrainSettings, manifests: Mapping[str, Manifest]) -> dict[str, Any]:
     """The settings, with files by what they hold."""
     told = settings.to_dict()
     for part in (told, *told["phases"]):
@@ -307,13 +313,15 @@ def _steps_of(output_dir: pathlib.Path) -> int:
 
 def _work(network: models.Pretrainer, settings: PretrainSettings) -> Work:
     peak = throughput.peak_flops(throughput.device_name(), settings.dtype)
+    peak = peak and peak * replicas.device_count()
     return Work(lambda batch: throughput.training_flops(network.config, batch), peak)
 
 
 def _device(settings: PretrainSettings) -> str:
-    name = throughput.device_name()
+    name, devices = throughput.device_name(), replicas.device_count()
     peak = throughput.peak_flops(name, settings.dtype)
-    return f"on {name}, {settings.dtype}, " + (
+    several = f"{devices} x " if devices > 1 else ""
+    return f"on {several}{name}, {settings.dtype}, " + (
         f"peak {peak / 1e12:.0f} TFLOP/s" if peak else "peak not known, so no MFU"
     )
 

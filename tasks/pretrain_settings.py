@@ -61,7 +61,8 @@ class PretrainSettings:
         next_sentence: whether the loss of next sentence prediction counts; without it the labels
             of the records are not used: an ablation of the paper.
         ema_momentum: the final weights are their running mean of this momentum; None for the last.
-        data_parallel: JAX spreads each step over all devices of the machine.
+        data_parallel: spread each step over all devices: on TensorFlow of this host, on JAX of all
+            processes.
         random_seed: of new weights, order, masks and dropout.
     """
 
@@ -103,15 +104,30 @@ class PretrainSettings:
                     f"{flag}num_warmup_steps={warmup}: expected at most the {last} steps of the "
                     "schedule"
                 )
-        if self.data_parallel and keras.backend.backend() != "jax":
-            raise InputError(
-                "--data_parallel needs KERAS_BACKEND=jax; on the backend "
-                f"{keras.backend.backend()} one device is used: leave it out"
-            )
+        if self.data_parallel:
+            self._check_data_parallel()
         if not 0 <= self.weight_decay < math.inf:
             raise InputError(f"--weight_decay={self.weight_decay}: expected 0 or more")
         if self.ema_momentum is not None and not 0 < self.ema_momentum < 1:
             raise InputError(f"--ema_momentum={self.ema_momentum}: expected between 0 and 1")
+
+    def _check_data_parallel(self) -> None:
+        backend = keras.backend.backend()
+        if backend == "torch":
+            raise InputError(
+                "--data_parallel needs KERAS_BACKEND=tensorflow or jax; on the backend torch one "
+                "device is used: leave it out"
+            )
+        if backend == "tensorflow" and self.jit_compile:
+            raise InputError(
+                "--jit_compile: on TensorFlow XLA compiles the step for one device; leave it or "
+                "--data_parallel out"
+            )
+        if backend == "tensorflow" and self.dtype == "bfloat16":
+            raise InputError(
+                "--dtype=bfloat16: with --data_parallel on TensorFlow the weights are float32; "
+                "give float32 or mixed_bfloat16"
+            )
 
     @property
     def num_train_steps(self) -> int:

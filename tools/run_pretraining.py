@@ -11,6 +11,7 @@ interrupted one stopped. OUT becomes a model directory that run_finetuning takes
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 
 from absl import flags
@@ -81,7 +82,23 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     common_flags.define_dtype(flag_values)
     flags.DEFINE_boolean("jit_compile", False, "Let XLA compile the step on TensorFlow.", **text)
     flags.DEFINE_boolean(
-        "data_parallel", False, "JAX: spread each step over all devices of the machine.", **text
+        "data_parallel",
+        False,
+        "Spread each step over all devices: TensorFlow's of this host, JAX's of all processes.",
+        **text,
+    )
+    flags.DEFINE_string(
+        "coordinator_address",
+        None,
+        "JAX in several processes, one a host: host:port of the first, the same in all; or auto "
+        "where JAX finds them by itself (TPU pods, Slurm, Open MPI, Kubernetes).",
+        **text,
+    )
+    flags.DEFINE_integer(
+        "num_processes", None, "How many there are; not with auto.", lower_bound=1, **text
+    )
+    flags.DEFINE_integer(
+        "process_id", None, "Which one this is, from 0; not with auto.", lower_bound=0, **text
     )
     flags.DEFINE_boolean(
         "remat", False, "Save memory: compute blocks again in the backward pass.", **text
@@ -136,6 +153,7 @@ def main(FLAGS: flags.FlagValues) -> None:
             f"--{given[0] if given else 'use_tpu'}: there is no TPUEstimator here; leave it out, "
             "and set KERAS_BACKEND=jax on a TPU machine, where JAX finds the devices by itself"
         )
+    start_processes(FLAGS)
     from bert_keras.training.loss_guard import LossGuard
     from tasks.pretrain import pretrain
     from tasks.pretrain_settings import PhaseSettings, PretrainSettings
@@ -182,6 +200,35 @@ def main(FLAGS: flags.FlagValues) -> None:
         command=sys.argv,
         say=print,
     )
+
+
+def start_processes(FLAGS: flags.FlagValues) -> None:
+    """Joins the processes that --coordinator_address and the others name, if they name any."""
+    names = ("coordinator_address", "num_processes", "process_id")
+    given = {name: FLAGS[name].value for name in names if FLAGS[name].value is not None}
+    if not given:
+        return
+    if not FLAGS.data_parallel:
+        raise command.UsageError(f"--{next(iter(given))} needs --data_parallel")
+    if given == {"coordinator_address": "auto"}:
+        given = {}
+    elif len(given) < len(names) or given["coordinator_address"] == "auto":
+        raise command.UsageError(
+            "--coordinator_address=HOST:PORT, --num_processes and --process_id go together, or "
+            "--coordinator_address=auto stands alone"
+        )
+    elif given["process_id"] >= given["num_processes"]:
+        raise command.UsageError(
+            f"--process_id={given['process_id']}: expected below "
+            f"--num_processes={given['num_processes']}"
+        )
+    elif not re.fullmatch(r".+:\d+", given["coordinator_address"]):
+        raise command.UsageError(
+            f"--coordinator_address={given['coordinator_address']}: expected HOST:PORT, or auto"
+        )
+    from bert_keras.training import replicas
+
+    replicas.start_processes(**given)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import tqdm
 
 from bert_keras import files
 from bert_keras.batch import Loss
+from bert_keras.training import replicas
 from bert_keras.training.log import Work
 from bert_keras.training.loss_guard import LossGuard
 from bert_keras.training.phases import Batches
@@ -64,6 +65,11 @@ def fit(
     with the same arguments ends with the same weights, bit for bit. A SIGTERM or Ctrl-C writes a
     checkpoint and exits; a loss or gradient that is not a number stops the run, or what `guard`
     says happens.
+
+    Inside of `replicas.on_all_devices`, and in several processes after `replicas.start_processes`,
+    each step is spread over all devices. All processes call this with the same arguments and
+    batches, and return the same; the first writes `work_dir`, which the others must see too. They
+    stop for a signal at the next line of metrics, together.
 
     Args:
         network: a network of `bert_keras.models`, or any model from a dict of features to a dict
@@ -137,7 +143,7 @@ def fit(
         _logger.warning("Going on from step %d of %d in %s.", resumed_from, num_steps, work_dir)
 
     step = None
-    bar = _bar(run.step, num_steps, progress)
+    bar = _bar(run.step, num_steps, progress and replicas.is_first())
     with contextlib.closing(run), StopSignals() as stop, bar:
         while run.step < num_steps:
             for batch in batches.epoch(run.epoch, start=run.position):
@@ -149,7 +155,8 @@ def fit(
                 bar.update()
                 done = run.step == num_steps
                 epoch_ends = run.position == batches.steps_per_epoch
-                if run.step % log_steps == 0 or done or stop.received:
+                logs = run.step % log_steps == 0 or done
+                if logs or stop.asked(together=False):
                     bar.set_postfix_str(run.log())
                 if epoch_ends:
                     run.next_epoch()
@@ -157,13 +164,15 @@ def fit(
                 best = False
                 if evaluate is not None and (due or done):
                     best = run.log_evaluation(evaluate())
-                if run.step % save_checkpoints_steps == 0 or done or went_back or best:
+                saves = run.step % save_checkpoints_steps == 0 or done or went_back or best
+                if saves:
                     run.save()
-                elif stop.received:
-                    run.save(planned=False)
-                if stop.received:  # Also at the end: what follows a run was told to stop as well.
+                signal = stop.asked(together=logs)
+                if signal:  # Also at the end: what follows a run was told to stop as well.
+                    if not saves:
+                        run.save(planned=False)
                     bar.close()  # Before the last line, so that it is the last.
-                    stop.leave(run.step, num_steps, work_dir)
+                    stop.leave(signal, run.step, num_steps, work_dir)
                 if epoch_ends or done or went_back:
                     break
     return {"steps": num_steps, "resumed_from": resumed_from, **run.summary()}

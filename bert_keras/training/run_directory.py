@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 
 from bert_keras import files
 from bert_keras.errors import InputError
+from bert_keras.training import replicas
 from bert_keras.training.weight_average import WeightAverage
 
 _logger = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ class RunDirectory:
             name. A checkpoint of other settings is refused, since going on from it would be
             neither run.
         keep: how many of the latest checkpoints stay.
+
+    Where several processes train together, all restore from it, and the first alone writes to it.
     """
 
     def __init__(self, path: files.PathLike, settings: dict[str, Any], keep: int = 2):
@@ -46,9 +49,11 @@ class RunDirectory:
         self.path = pathlib.Path(path)
         self.keep = keep
         self.checkpoints = self.path / "checkpoints"
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        self.writes = replicas.is_first()
+        if self.writes:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
         self.settings = json.loads(json.dumps(settings))
-        self.metrics = MetricsFile(self.path / "metrics.jsonl", self.path / "events")
+        self.metrics = MetricsFile(self.path / "metrics.jsonl", self.path / "events", self.writes)
 
     def save(
         self,
@@ -66,6 +71,8 @@ class RunDirectory:
             progress: is JSON, has a "step", and comes back from `restore` as it is.
             keep: steps whose checkpoints stay, too.
         """
+        if not self.writes:
+            return
         place = self.checkpoints / f"step-{progress['step']:08d}"
         if place.exists():  # Damaged, or it would have been resumed from.
             shutil.rmtree(place)
@@ -96,10 +103,29 @@ class RunDirectory:
 
         Raises:
             InputError: the checkpoint is of other settings, or of a network of other shapes, or
-                there are checkpoints and every one of them is damaged.
+                there are checkpoints and every one of them is damaged; or another process found
+                another one.
         """
-        for leftover in self.checkpoints.glob(".step-*"):  # The writer was killed.
-            shutil.rmtree(leftover)
+        progress = self._restore(network, optimizer, average, step)
+        # No process goes on, to write or to remove one, before all have read.
+        steps = replicas.gather(progress["step"] if progress else 0)
+        if len(set(steps)) > 1:
+            raise InputError(
+                f"{self.path}: the processes would go on from different steps, {steps}; all need "
+                "the same folder, on a file system that they share."
+            )
+        return progress
+
+    def _restore(
+        self,
+        network: keras.Model,
+        optimizer: keras.Optimizer,
+        average: WeightAverage | None,
+        step: int | None,
+    ) -> dict | None:
+        if self.writes:
+            for leftover in self.checkpoints.glob(".step-*"):  # The writer was killed.
+                shutil.rmtree(leftover)
         places = self._steps()
         if step is not None:
             places = [place for place in places if place.name == f"step-{step:08d}"]
@@ -163,16 +189,20 @@ class MetricsFile:
         path: the file.
         events: directory for TensorBoard's event files. They are written on the TensorFlow
             backend alone.
+        writes: false for nothing to be written at all.
     """
 
-    def __init__(self, path: pathlib.Path, events: pathlib.Path):
+    def __init__(self, path: pathlib.Path, events: pathlib.Path, writes: bool = True):
         self.path = path
         self.events = events
+        self.writes = writes
         self._file: TextIO | None = None
         self._writer: Any = None
 
     def resume(self, step: int) -> None:
         """Drops the lines after `step`, and rebuilds the events from those that stay."""
+        if not self.writes:
+            return
         lines = self.path.read_text("utf-8").splitlines() if self.path.exists() else []
         kept = []
         for line in lines:
@@ -195,6 +225,8 @@ class MetricsFile:
 
     def write(self, record: dict[str, Any]) -> None:
         """Adds a record; it has a "step", and numbers or dictionaries of numbers by name."""
+        if not self.writes:
+            return
         if self._file is None:
             raise ValueError("`resume` opens the file; it was not called.")
         self._file.write(json.dumps(record) + "\n")

@@ -14,8 +14,7 @@ import numpy as np
 from keras import ops
 
 from bert_keras.batch import Batch, Loss, network_inputs, on_device
-from bert_keras.errors import InputError
-from bert_keras.training import tensorflow_step
+from bert_keras.training import replicas, tensorflow_step
 from bert_keras.training.optimization import global_norm
 
 
@@ -52,6 +51,10 @@ def make_step(
         accumulation_steps: pieces that each batch is cut into.
         jit_compile: whether XLA compiles the step on TensorFlow, once for every shape of a batch.
             JAX's step always is, PyTorch's never.
+
+    Inside of `replicas.on_all_devices`, where the network was built too, each device computes its
+    rows of the batch: the numbers of one device but for the rounding of sums, and on TensorFlow
+    for what dropout draws.
     """
     if not optimizer.built:
         optimizer.build(network.trainable_variables)
@@ -66,7 +69,9 @@ def make_step(
         step = _torch_step(network, optimizer, losses)
 
     def run(batch: Batch) -> StepResult:
-        told = step(_pieces(on_device(batch), accumulation_steps))
+        batch = on_device(batch)
+        replicas.check_rows(len(next(iter(batch.values()))), accumulation_steps)
+        told = step(_pieces(batch, accumulation_steps))
         *means, norm, rate = (float(x) for x in told)
         return StepResult(dict(zip(losses.names, means, strict=True)), norm, rate)
 
@@ -142,8 +147,14 @@ def pure_step(network: keras.Model, optimizer: keras.Optimizer, loss: Loss) -> C
 def _jax_step(network: Any, optimizer: Any, losses: _Losses) -> Callable:
     import jax
 
-    compiled = jax.jit(pure_step(network, optimizer, losses), donate_argnums=0)
     distribution = keras.distribution.distribution()
+    everywhere = None  # State and what is told lie on all devices, whatever the compiler prefers.
+    if distribution is not None:
+        mesh = distribution.device_mesh.backend_mesh
+        everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    compiled = jax.jit(
+        pure_step(network, optimizer, losses), donate_argnums=0, out_shardings=everywhere
+    )
     groups = network.trainable_variables, network.non_trainable_variables, optimizer.variables
 
     def step(pieces: Any) -> Any:
@@ -170,12 +181,6 @@ def _spread(piece: dict[str, np.ndarray], distribution: Any) -> dict[str, Any]:
     spread = {}
     for name, array in piece.items():
         layout = distribution.get_data_layout(array.shape).backend_layout
-        devices = layout.mesh.shape[distribution.batch_dim_name]
-        if len(array) % devices:
-            raise InputError(
-                f"{len(array)} rows cannot be spread over {devices} devices; choose a batch size "
-                "of which every piece (gradient accumulation) is a multiple of the devices."
-            )
         spread[name] = jax.make_array_from_callback(array.shape, layout, array.__getitem__)
     return spread
 

@@ -5,6 +5,8 @@ import signal
 import threading
 from typing import Any
 
+from bert_keras.training import replicas
+
 _logger = logging.getLogger(__name__)
 
 
@@ -33,8 +35,18 @@ class StopSignals:
             raise KeyboardInterrupt
         self.received = number
 
-    def leave(self, step: int, num_steps: int, work_dir: Any) -> None:
+    def asked(self, together: bool) -> int:
+        """The signal to stop for, 0 for none.
+
+        Several processes must stop after the same step, and a signal reaches each at another time:
+        they ask each other after some steps, for which `together` is true in all of them.
+        """
+        if replicas.processes() > 1:
+            return max(replicas.gather(self.received)) if together else 0
+        return self.received
+
+    def leave(self, signal_number: int, step: int, num_steps: int, work_dir: Any) -> None:
         """Says how to go on, and exits with the shell's status for the signal."""
         kept = f"; the same command goes on from there ({work_dir})" if work_dir else ""
         _logger.warning("Stopped after step %d of %d%s.", step, num_steps, kept)
-        raise SystemExit(128 + self.received)
+        raise SystemExit(128 + signal_number)
