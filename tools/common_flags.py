@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from tools import command
+
 if TYPE_CHECKING:
     from bert_keras.masking.rule import Masking
 
@@ -84,61 +86,83 @@ def define_dtype(flag_values: flags.FlagValues, default: str | None = "float32")
     )
 
 
+# What `define_masking` defines.
+MASKING = (
+    *("masked_lm_prob", "max_predictions_per_seq", "mask_unit", "do_whole_word_mask"),
+    *("max_ngram_size", "span_p", "max_span", "mask_share", "random_share", "replace_by"),
+    "predict",
+)
+
+
 def define_masking(flag_values: flags.FlagValues) -> None:
     """Define how tokens are masked: --masked_lm_prob, --mask_unit and so on."""
     some: dict[str, Any] = {"flag_values": flag_values}
-    flags.DEFINE_float("masked_lm_prob", 0.15, "Share of a row's tokens to predict.", **some)
+    flags.DEFINE_float("masked_lm_prob", 0.15, "Share of tokens to predict.", 0.0, 0.8, **some)
     flags.DEFINE_integer(
-        "max_predictions_per_seq", 20, "Most tokens predicted in a row.", lower_bound=1, **some
+        "max_predictions_per_seq", 20, "Most tokens to predict in a row.", 1, **some
     )
     flags.DEFINE_enum(
         "mask_unit",
-        "token",
+        None,
         ["token", "word", "ngram", "span"],
-        "What is masked as one: a token, a word, 1 to --max_ngram_size words, or a span of words.",
+        "What is masked as one: a WordPiece, a word, 1 to --max_ngram_size words (n with weight "
+        "1/n), or words of geometric length (SpanBERT). By default what the next two flags say.",
         **some,
     )
     flags.DEFINE_boolean("do_whole_word_mask", False, "The same as --mask_unit=word.", **some)
-    flags.DEFINE_integer("max_ngram_size", 3, "Longest n-gram, in words.", **some)
-    flags.DEFINE_float("span_p", 0.2, "Of span lengths: P(l) ~ p (1 - p)^(l - 1).", **some)
-    flags.DEFINE_integer("max_span", 10, "Longest span, in words.", **some)
-    flags.DEFINE_float("mask_share", 0.8, "Of what is chosen: becomes [MASK].", **some)
-    flags.DEFINE_float("random_share", 0.1, "And becomes a random token; the rest stays.", **some)
+    flags.DEFINE_integer(
+        "max_ngram_size",
+        None,
+        "With --do_whole_word_mask the same as --mask_unit=ngram; the longest n-gram, 3 by "
+        "default.",
+        1,
+        100,
+        **some,
+    )
+    flags.DEFINE_float("span_p", 0.2, "Of span lengths: P(l) ~ p (1 - p)^(l - 1).", 0, 1, **some)
+    flags.DEFINE_integer("max_span", 10, "Longest span, in words.", 1, 100, **some)
+    flags.DEFINE_float("mask_share", 0.8, "Of the chosen, share that becomes [MASK].", 0, 1, **some)
+    flags.DEFINE_float(
+        "random_share", 0.1, "And a random token; the rest of them stays.", 0, 1, **some
+    )
     flags.DEFINE_enum(
         "replace_by",
         "piece",
         ["piece", "word"],
-        "Whether [MASK], random or unchanged is drawn for each piece, or once for a whole unit.",
+        "Draw [MASK], random or unchanged for each piece (google-research/bert) or once for what "
+        "is masked as one (Model Garden).",
         **some,
     )
     flags.DEFINE_enum(
         "predict",
         "masked",
         ["masked", "all"],
-        "Tokens to predict: the chosen ones, or every one but the special tokens.",
+        "Predict the masked tokens, or every token but the special ones, masked or not.",
         **some,
     )
+
+
+def mask_unit(FLAGS: flags.FlagValues) -> str:
+    """What is masked as one: --mask_unit, or google's and the Model Garden's two flags."""
+    whole_words, longest = FLAGS.do_whole_word_mask, FLAGS.max_ngram_size
+    if longest and not whole_words and FLAGS.mask_unit != "ngram":
+        raise command.UsageError("--max_ngram_size needs --do_whole_word_mask or --mask_unit=ngram")
+    if whole_words and FLAGS.mask_unit in ("token", "span"):
+        raise command.UsageError("--do_whole_word_mask and --mask_unit contradict each other")
+    if whole_words and (longest or 1) > 1:
+        return "ngram"
+    return FLAGS.mask_unit or ("word" if whole_words else "token")
 
 
 def masking(FLAGS: flags.FlagValues) -> Masking:
     """The masking that the flags of `define_masking` state."""
     from bert_keras.masking.rule import Masking
 
-    whole_words = FLAGS.do_whole_word_mask and FLAGS.mask_unit == "token"
+    same_name = "span_p", "max_span", "mask_share", "random_share", "replace_by", "predict"
     return Masking(
         rate=FLAGS.masked_lm_prob,
         max_predictions=FLAGS.max_predictions_per_seq,
-        unit="word" if whole_words else FLAGS.mask_unit,
-        **{
-            name: FLAGS[name].value
-            for name in (
-                "max_ngram_size",
-                "span_p",
-                "max_span",
-                "mask_share",
-                "random_share",
-                "replace_by",
-                "predict",
-            )
-        },
+        unit=mask_unit(FLAGS),
+        max_ngram_size=FLAGS.max_ngram_size or 3,
+        **{name: FLAGS[name].value for name in same_name},
     )

@@ -25,11 +25,8 @@ from tools import command, common_flags
 if TYPE_CHECKING:
     from bert_keras.pretraining.settings import Settings
 
-STATIC = (
-    *("dupe_factor", "masked_lm_prob", "max_predictions_per_seq", "do_whole_word_mask"),
-    *("max_ngram_size", "mask_unit", "replace_by", "mask_share", "random_share", "predict"),
-    "use_v2_feature_names",
-)
+# Flags that do nothing to records without masks.
+STATIC = ("dupe_factor", *common_flags.MASKING, "use_v2_feature_names")
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -101,52 +98,14 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         "masking",
         "static",
         ["static", "dynamic"],
-        "Static: masked here, once and for all. Dynamic: each text once, masked in the training; "
-        "the flags below do not apply.",
+        "Static: masked here, once and for all. Dynamic: each text once, masked in the training, "
+        "which has the flags for it.",
         **here,
     )
     flags.DEFINE_integer(
         "dupe_factor", 10, "How many times the text is masked, and cut anew.", 1, **here
     )
-    flags.DEFINE_float("masked_lm_prob", 0.15, "Share of tokens to predict.", 0.0, 0.8, **here)
-    flags.DEFINE_integer(
-        "max_predictions_per_seq", 20, "Most tokens to predict in a row.", 1, **here
-    )
-    flags.DEFINE_enum(
-        "mask_unit",
-        None,
-        ["token", "word", "ngram", "span"],
-        "What is masked as one: a WordPiece, a word, 1 to --max_ngram_size words (n with weight "
-        "1/n), or words of geometric length (SpanBERT). By default what the next two flags say.",
-        **here,
-    )
-    flags.DEFINE_boolean("do_whole_word_mask", False, "The same as --mask_unit=word.", **here)
-    flags.DEFINE_integer(
-        "max_ngram_size",
-        None,
-        "With --do_whole_word_mask the same as --mask_unit=ngram; the longest n-gram, 3 by "
-        "default.",
-        1,
-        100,
-        **here,
-    )
-    flags.DEFINE_enum(
-        "replace_by",
-        "piece",
-        ["piece", "word"],
-        "Draw [MASK], random or unchanged for each piece (google-research/bert) or once for what "
-        "is masked as one (Model Garden).",
-        **here,
-    )
-    flags.DEFINE_float("mask_share", 0.8, "Of these, share that becomes [MASK].", 0, 1, **here)
-    flags.DEFINE_float("random_share", 0.1, "Share that becomes a random token.", 0, 1, **here)
-    flags.DEFINE_enum(
-        "predict",
-        "masked",
-        ["masked", "all"],
-        "Predict the masked tokens or all of them, masked or not.",
-        **here,
-    )
+    common_flags.define_masking(flag_values)
     flags.DEFINE_boolean(
         "use_v2_feature_names",
         False,
@@ -192,7 +151,7 @@ def main(FLAGS: flags.FlagValues) -> None:
         short_seq_prob=FLAGS.short_seq_prob,
         dupe_factor=FLAGS.dupe_factor if FLAGS.masking == "static" else 1,
         random_seed=FLAGS.random_seed,
-        masking=masking(FLAGS) if FLAGS.masking == "static" else None,
+        masking=common_flags.masking(FLAGS) if FLAGS.masking == "static" else None,
         use_v2_feature_names=FLAGS.use_v2_feature_names,
     )
     if FLAGS.runner:
@@ -275,35 +234,9 @@ def check(FLAGS: flags.FlagValues) -> None:
     shortest = 4 if FLAGS.objective == "none" else 5
     if FLAGS.max_seq_length < shortest:
         raise command.UsageError(f"--max_seq_length: at least {shortest} for the special tokens")
-    if FLAGS.max_ngram_size and not FLAGS.do_whole_word_mask and FLAGS.mask_unit != "ngram":
-        raise command.UsageError("--max_ngram_size needs --do_whole_word_mask or --mask_unit=ngram")
-    if FLAGS.do_whole_word_mask and FLAGS.mask_unit in ("token", "span"):
-        raise command.UsageError("--do_whole_word_mask and --mask_unit contradict each other")
-    if FLAGS.phrase_file and FLAGS.masking == "static" and unit(FLAGS) == "token":
+    unit = common_flags.mask_unit(FLAGS)
+    if FLAGS.phrase_file and FLAGS.masking == "static" and unit == "token":
         raise command.UsageError("--phrase_file has no effect on single tokens: --mask_unit=word")
-
-
-def unit(FLAGS: flags.FlagValues) -> str:
-    """What is masked as one."""
-    if FLAGS.do_whole_word_mask and (FLAGS.max_ngram_size or 1) > 1:
-        return "ngram"
-    return FLAGS.mask_unit or ("word" if FLAGS.do_whole_word_mask else "token")
-
-
-def masking(FLAGS: flags.FlagValues) -> Any:
-    """The Masking of static records."""
-    from bert_keras.masking.rule import Masking
-
-    return Masking(
-        rate=FLAGS.masked_lm_prob,
-        max_predictions=FLAGS.max_predictions_per_seq,
-        unit=unit(FLAGS),
-        max_ngram_size=FLAGS.max_ngram_size or 3,
-        mask_share=FLAGS.mask_share,
-        random_share=FLAGS.random_share,
-        replace_by=FLAGS.replace_by,
-        predict=FLAGS.predict,
-    )
 
 
 if __name__ == "__main__":

@@ -308,7 +308,7 @@ def test_killed_anywhere(data, tmp_path, dtype):
         ({"use_tpu": True}, "--use_tpu: there is no TPUEstimator here"),
         ({"tpu_name": "pod"}, "--tpu_name: there is no TPUEstimator here"),
         ({"input_file": "nowhere"}, "nowhere"),
-        ({"masked_lm_prob": 0.9}, "rate must be above 0 and at most 0.8"),
+        ({"masked_lm_prob": 0.9}, "--masked_lm_prob=0.9"),
     ],
 )
 def test_faults_of_flags_leave_nothing(data, tmp_path, changes, says):
