@@ -7,14 +7,18 @@ of JAX as XLA_FLAGS says; and kills itself before step KILL_BEFORE of the enviro
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
 
+from bert_keras.errors import InputError
+from tasks.pretrain_settings import PhaseSettings, PretrainSettings
 from tests.tasks.pretrain_test import CONFIG, data, flags, metrics, weights
 from tools import command
 
@@ -107,6 +111,36 @@ def test_two_processes_and_both_killed(runs, data, tmp_path):
     assert "Going on from step 3 of 6" in error
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
     assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"num_processes": 2}, "--num_processes and --process_id go together"),
+        ({"coordinator_address": "auto", "process_id": 0}, "auto stands alone"),
+        (
+            {"coordinator_address": "a:1", "num_processes": 2, "process_id": 2},
+            "--process_id=2: exp",
+        ),
+        ({"coordinator_address": "a", "num_processes": 2, "process_id": 1}, "expected HOST:PORT"),
+        ({"coordinator_address": "auto", "data_parallel": False}, "needs --data_parallel"),
+        ({"coordinator_address": "auto"}, "several processes need KERAS_BACKEND=jax"),
+        ({"jit_compile": True}, "--jit_compile: on TensorFlow XLA compiles the step for one"),
+        ({"dtype": "bfloat16"}, "--dtype=bfloat16: with --data_parallel on TensorFlow"),
+    ],
+)
+def test_faults_of_flags(data, tmp_path, changes, says):
+    with pytest.raises(InputError, match=re.escape(says)):
+        command.call(
+            "run_pretraining", flags(data, tmp_path / "out", **{"data_parallel": True, **changes})
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_torch_uses_one_device(monkeypatch, tmp_path):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with pytest.raises(InputError, match="--data_parallel needs KERAS_BACKEND=tensorflow or jax"):
+        PretrainSettings("records", (PhaseSettings(1, 8, 2, 4, 1e-3, 0),), data_parallel=True)
 
 
 def main():
