@@ -8,19 +8,15 @@ Devlin et al., 2019, section 3.1 and appendix A.2; google-research/bert's rules,
     begins the next chunk. `target` is what fits; in one document of ten a random number below it.
     What is too much is taken from the longer segment, one token at a time, in front or behind.
 
-All numbers of a chunk depend on where it begins and on the draws of that place. So they are
-computed for every sentence of a block as if a chunk began there, and then one walks from chunk to
-chunk.
-
 Nothing is copied here: an instance is a range of cells for each segment.
 """
 
 import dataclasses
-from typing import NamedTuple
 
 import numpy as np
 
-from bert_keras.corpus.token_blocks import WORD, TokenBlock
+from bert_keras.corpus.token_blocks import WORD
+from bert_keras.pretraining.chunks import Pool, below, chunks_of, visited
 
 NEXT_SENTENCE, SENTENCE_ORDER, NONE = OBJECTIVES = ("nsp", "sop", "none")
 _BALANCING_STEPS = 4
@@ -40,49 +36,6 @@ class Instances:
     lengths: np.ndarray
     parts: np.ndarray
     labels: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class Pool:
-    """Documents that random segments are taken from: a block's own, and another block's.
-
-    Attributes:
-        cells: uint32 [n], the cells of both; instances are ranges of these.
-        sentences: int64 [S + 1] of both, in `cells`.
-        starts, ends: int64 [D], the documents, in `sentences`; the block's own come first.
-        identities: int64 [D]; the same where a document goes on in the other block.
-    """
-
-    cells: np.ndarray
-    sentences: np.ndarray
-    starts: np.ndarray
-    ends: np.ndarray
-    identities: np.ndarray
-
-    @classmethod
-    def of(
-        cls, own: TokenBlock, first: int, other: TokenBlock | None = None, other_first: int = 0
-    ) -> "Pool":
-        """The pool of a block.
-
-        Args:
-            own: the block.
-            first: how many documents of the corpus had ended before it.
-            other: another block, or None.
-            other_first: as `first`, of the other.
-        """
-        blocks = [(own, first)] if other is None else [(own, first), (other, other_first)]
-        cells = np.concatenate([block.cells for block, _ in blocks])
-        sentences, starts, ends, identities = [np.zeros(1, np.int64)], [], [], []
-        num_cells = num_sentences = 0
-        for block, ended in blocks:
-            sentences.append(block.sentences[1:] + num_cells)
-            starts.append(block.documents[:-1] + num_sentences)
-            ends.append(block.documents[1:] + num_sentences)
-            identities.append(block.numbers + ended)
-            num_cells += len(block.cells)
-            num_sentences += len(block.sentences) - 1
-        return cls(cells, *map(np.concatenate, (sentences, starts, ends, identities)))
 
 
 def make(
@@ -121,13 +74,13 @@ def make(
 
 def _next_sentence(pool: Pool, targets: np.ndarray, random: np.random.Generator) -> Instances:
     """google-research/bert's pairs, half of them random; see the head of this file."""
-    chunks = _chunks(pool, targets, random)
+    chunks = chunks_of(pool, targets, random)
     alone = chunks.middles == chunks.ends
     coins = random.random(len(alone))
 
     def walk(share: float) -> tuple[np.ndarray, np.ndarray]:
         is_random = alone | (coins < share)
-        return is_random, _walk(
+        return is_random, visited(
             np.where(is_random, chunks.middles, chunks.ends), pool, len(targets)
         )
 
@@ -146,7 +99,7 @@ def _next_sentence(pool: Pool, targets: np.ndarray, random: np.random.Generator)
     document = chunks.documents[is_random]
     other = _other_documents(pool.identities, document, random.random(len(document)))
     first, last = pool.starts[other], pool.ends[other]
-    begin = first + _below(random.random(len(other)), last - first)
+    begin = first + below(random.random(len(other)), last - first)
     # Sentences until they have the tokens that A lacks; at least one.
     wanted = np.maximum(targets[document] - (end_a - start_a)[is_random], 1)
     begin_token = pool.sentences[begin]
@@ -162,15 +115,15 @@ def _sentence_order(pool: Pool, targets: np.ndarray, random: np.random.Generator
     Lan et al., 2020, section 3.1 (https://arxiv.org/abs/1909.11942). A chunk of one sentence is cut
     at a word within it; a document of a single token makes no instance.
     """
-    chunks = _chunks(pool, targets, random)
-    chunks = chunks.at(_walk(chunks.ends, pool, len(targets)))
+    chunks = chunks_of(pool, targets, random)
+    chunks = chunks.at(visited(chunks.ends, pool, len(targets)))
     place, swapped = random.random(len(chunks.ends)), random.random(len(chunks.ends)) < 0.5
     start_a, end_a, end_b = pool.sentences[[chunks.starts, chunks.middles, chunks.ends]]
     start_b = end_a.copy()
 
     alone = np.flatnonzero(chunks.middles == chunks.ends)
     inner = np.maximum(end_a[alone] - start_a[alone] - 1, 1)
-    cut = start_a[alone] + 1 + _below(place[alone], inner)
+    cut = start_a[alone] + 1 + below(place[alone], inner)
     words = np.append(np.flatnonzero(pool.cells & WORD), len(pool.cells))
     next_word = words[np.searchsorted(words, cut)]
     cut = np.where(next_word < end_a[alone], next_word, cut)
@@ -207,7 +160,7 @@ def _full_sentences(pool: Pool, targets: np.ndarray) -> Instances:
     sizes = pieces.ends - pieces.starts
     fitting = np.searchsorted(cuts, cuts[:-1] + longest, side="right") - 1
     ends = np.minimum(fitting, np.repeat(pieces.ends, sizes))
-    chosen = _walk(ends, pieces, num_documents)
+    chosen = visited(ends, pieces, num_documents)
     first, last = cuts[chosen], cuts[ends[chosen]]
     return Instances(
         first, last - first, np.arange(len(chosen) + 1), np.zeros(len(chosen), np.uint8)
@@ -245,48 +198,6 @@ def _packed(instances: Instances, max_seq_length: int, random: np.random.Generat
     return Instances(instances.starts[members], instances.lengths[members], parts, labels)
 
 
-class _Chunks(NamedTuple):
-    """Chunks, and where they are split.
-
-    Attributes:
-        documents: int64 [S], the document of each.
-        starts, ends: int64 [S], its sentences.
-        middles: int64 [S], where segment B begins: after 1 to n - 1 of n sentences, or after all.
-    """
-
-    documents: np.ndarray
-    starts: np.ndarray
-    ends: np.ndarray
-    middles: np.ndarray
-
-    def at(self, chosen: np.ndarray) -> "_Chunks":
-        """These chunks alone."""
-        return _Chunks(*(column[chosen] for column in self))
-
-
-def _chunks(pool: Pool, targets: np.ndarray, random: np.random.Generator) -> _Chunks:
-    """A chunk for each sentence, as if one began there."""
-    sizes = (pool.ends - pool.starts)[: len(targets)]
-    documents = np.repeat(np.arange(len(targets)), sizes)
-    starts = np.arange(len(documents))
-    enough = np.searchsorted(pool.sentences, pool.sentences[starts] + targets[documents])
-    ends = np.minimum(enough, pool.ends[documents])
-    of_a = 1 + _below(random.random(len(starts)), np.maximum(ends - starts - 1, 1))
-    return _Chunks(documents, starts, ends, starts + of_a)
-
-
-def _walk(following: np.ndarray, pool: Pool, num_documents: int) -> np.ndarray:
-    """The sentences that one passes in each document, from its first to the following one."""
-    steps = following.tolist()
-    passed = []
-    documents = slice(num_documents)
-    for place, end in zip(pool.starts[documents].tolist(), pool.ends[documents].tolist()):
-        while place < end:
-            passed.append(place)
-            place = steps[place]
-    return np.array(passed, np.int64)
-
-
 def _share_of_the_others(alone: np.ndarray) -> float:
     """How often the other chunks must be random for half of all to be."""
     if not np.any(~alone):
@@ -300,13 +211,8 @@ def _other_documents(identities: np.ndarray, own: np.ndarray, draws: np.ndarray)
     ranks = identities[order]
     first = np.searchsorted(ranks, identities[own])
     last = np.searchsorted(ranks, identities[own], side="right")
-    drawn = _below(draws, len(identities) - (last - first))
+    drawn = below(draws, len(identities) - (last - first))
     return order[np.where(drawn < first, drawn, drawn + (last - first))]
-
-
-def _below(draws: np.ndarray, bound: np.ndarray | int) -> np.ndarray:
-    """Draws from [0, 1) to integers from 0 to bound - 1."""
-    return (draws * bound).astype(np.int64)
 
 
 def _pairs(

@@ -26,7 +26,7 @@ from bert_keras.corpus.token_blocks import (
 from bert_keras.masking.rule import mask_rows
 from bert_keras.pretraining import instances, rows
 from bert_keras.pretraining import records as pretraining_records
-from bert_keras.pretraining.instances import Pool
+from bert_keras.pretraining.chunks import Pool
 from bert_keras.pretraining.rows import Rows
 from bert_keras.pretraining.settings import DEAL, INSTANCES, SHUFFLE, Settings
 from bert_keras.text.tokenizer import Tokenizer

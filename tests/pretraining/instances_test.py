@@ -7,7 +7,7 @@ import pytest
 
 from bert_keras.corpus.token_blocks import SENTENCE, WORD, TokenBlock
 from bert_keras.pretraining import instances
-from bert_keras.pretraining.instances import Pool
+from bert_keras.pretraining.chunks import Pool
 
 
 def block(documents, first_token=0, numbers=None, ended=None):
