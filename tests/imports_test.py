@@ -36,7 +36,6 @@ MAY_IMPORT_TENSORFLOW_WHEN_RUN = (
     "bert_keras/checkpoint/object_graph.py",
     "bert_keras/checkpoint/tf_checkpoint.py",
     "bert_keras/checkpoint/tf_index.py",
-    "bert_keras/pretraining/record_text.py",  # tf.train.Example
     "bert_keras/corpus/lean_tensorflow.py",
     "bert_keras/corpus/token_blocks.py",  # runs the graph tokenizer
     "bert_keras/masking/map.py",

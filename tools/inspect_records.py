@@ -91,7 +91,7 @@ def main(FLAGS: flags.FlagValues) -> int:
         paths = [directory / shard.file for shard in manifest.shards]
         print_manifest(manifest)
     else:
-        paths = find_files(FLAGS.input_file)
+        paths = find_files(FLAGS.input_file, expected="TFRecord files")
     objective = manifest.objective if manifest else "nsp"
     masking = common_flags.masking(FLAGS)
     if FLAGS.epoch is not None and manifest and manifest.kind == "static":
@@ -130,7 +130,7 @@ def verify(inputs: list[str], directory: pathlib.Path | None) -> int:
     if directory:
         faults += record_directory.verify(directory)
     else:
-        for path in find_files(inputs):
+        for path in find_files(inputs, expected="TFRecord files"):
             count = sum(1 for _ in tfrecord.scan(path, faults.append))
             print(f"{path}: {count} records (no manifest tells how many there were)")
     print("\n".join([*faults, f"{len(faults)} faults" if faults else "no faults"]))

@@ -175,8 +175,7 @@ class _Passes:
     def report(self, directory: pathlib.Path, text: dict[str, Any], manifest: Manifest) -> None:
         """The report on text and records, into the directory."""
         vocabulary = self._settings.tokenizer.vocabulary
-        unit = directory, manifest, vocabulary  # a worker has TensorFlow loaded already
-        (sample,) = self._workers.map(corpus_report.sample_rows, [unit])
+        sample = corpus_report.sample_rows(directory, manifest, vocabulary)
         corpus_report.write(directory, text, sample, manifest, vocabulary)
 
     def _bar(self, what: str, total: int, unit: str) -> tqdm.tqdm:

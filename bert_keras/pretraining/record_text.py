@@ -18,6 +18,7 @@ import numpy as np
 from bert_keras.errors import InputError
 from bert_keras.masking.rule import Masking, mask_rows
 from bert_keras.pretraining import records as names
+from bert_keras.pretraining.decoding import ORIGINAL_NAMES, listed, read_example
 from bert_keras.text.vocabulary import Vocabulary
 
 LABELS = {
@@ -31,12 +32,12 @@ class Row:
     """One row without its padding. t tokens, p predicted ones.
 
     Attributes:
-        token_ids: int64 [t], as the network sees them.
-        segment_ids: int64 [t].
-        positions: int64 [p], of the predicted tokens.
-        targets: int64 [p], what they were.
-        word_starts: int64 [t] of dynamic records.
-        document_ids: int64 [t] of rows of several documents.
+        token_ids: int32 [t], as the network sees them.
+        segment_ids: int32 [t].
+        positions: int32 [p], of the predicted tokens.
+        targets: int32 [p], what they were.
+        word_starts: int32 [t] of dynamic records.
+        document_ids: int32 [t] of rows of several documents.
         label: of the second segment, where there is one.
     """
 
@@ -60,9 +61,9 @@ def read_row(record: bytes, where: str) -> Row:
 
     def get(name: str) -> np.ndarray:
         if name not in features:
-            there = ", ".join(sorted(features)[:20]) or "none"
             raise InputError(
-                f"{where}: no feature {name!r}; expected a pretraining record. It has {there}."
+                f"{where}: no feature {name!r}; expected a pretraining record. It has "
+                f"{listed(features)}."
             )
         return features[name]
 
@@ -82,14 +83,14 @@ def read_row(record: bytes, where: str) -> Row:
     length = len(token_ids)
     if names.INPUT_MASK in features:
         length = int(np.count_nonzero(features[names.INPUT_MASK]))
-    positions = targets = np.zeros(0, np.int64)
+    positions = targets = np.zeros(0, np.int32)
     if names.MASKED_LM_POSITIONS in features:
         weights = get(names.MASKED_LM_WEIGHTS)
         positions, targets = features[names.MASKED_LM_POSITIONS], get(names.MASKED_LM_IDS)
         if not len(weights) == len(positions) == len(targets):
             raise InputError(f"{where}: masked_lm_ features of different lengths.")
         positions, targets = positions[weights > 0], targets[weights > 0]
-        if len(positions) and not 0 <= positions.min() <= positions.max() < length:
+        if len(positions) and positions.max() >= length:
             raise InputError(f"{where}: predicts position {positions.max()} of {length} tokens.")
     label = features.get(names.NEXT_SENTENCE_LABELS)
     optional = {
@@ -109,23 +110,18 @@ def read_row(record: bytes, where: str) -> Row:
 
 
 def _features(record: bytes, where: str) -> dict[str, np.ndarray]:
-    from tensorflow.core.example import example_pb2
-
     try:
-        example = example_pb2.Example.FromString(record)
-    except Exception as error:  # protobuf's DecodeError
+        found = read_example(record)
+    except ValueError:
         raise InputError(
-            f"{where}: not a tf.train.Example ({' '.join(str(error).split())[:100]}); expected a "
-            "pretraining record."
+            f"{where}: not a tf.train.Example of packed numbers, 0 or more; expected a pretraining "
+            "record."
         ) from None
-    ours = {v2: name for name, v2 in names.V2_NAMES.items()}
-    found: dict[str, np.ndarray] = {}
-    for name, feature in example.features.feature.items():
-        if feature.HasField("int64_list"):
-            found[ours.get(name, name)] = np.array(feature.int64_list.value, np.int64)
-        elif feature.HasField("float_list"):
-            found[ours.get(name, name)] = np.array(feature.float_list.value, np.float32)
-    return found
+    features = {ORIGINAL_NAMES.get(name, name): values for name, values in found.items()}
+    for name, values in features.items():
+        if name != names.MASKED_LM_WEIGHTS and values.dtype.kind == "f":
+            raise InputError(f"{where}: {listed([name])} holds fractions; expected integers.")
+    return features
 
 
 def mask(row: Row, masking: Masking, vocabulary: Vocabulary, **draw: Any) -> Row:
@@ -140,8 +136,8 @@ def mask(row: Row, masking: Masking, vocabulary: Vocabulary, **draw: Any) -> Row
     word_starts = row.word_starts
     masked = mask_rows(
         masking,
-        row.token_ids[None].astype(np.int32),
-        None if word_starts is None else word_starts[None].astype(np.int32),
+        row.token_ids[None],
+        None if word_starts is None else word_starts[None],
         np.ones((1, len(row.token_ids)), np.int32),
         seed=draw["seed"],
         epoch=draw["epoch"],
@@ -189,7 +185,7 @@ def to_text(row: Row, vocabulary: Vocabulary, objective: str = "nsp") -> list[st
 
 
 def _token(token_id: int, vocabulary: Vocabulary) -> str:
-    if not 0 <= token_id < len(vocabulary):
+    if token_id >= len(vocabulary):
         return f"<id {token_id}>"
     token = vocabulary.tokens[token_id]
     return token if token.isprintable() else token.encode("unicode_escape").decode()
@@ -219,7 +215,7 @@ class Shares:
         self.masked += _count(seen == vocabulary.mask_id)
         self.random += _count((seen != row.targets) & (seen != vocabulary.mask_id))
         self.unknown += _count(original == vocabulary.unknown_id)
-        self.outside += _count((original < 0) | (original >= len(vocabulary)))
+        self.outside += _count(original >= len(vocabulary))
         self.second += row.label == 1
 
     def to_text(self) -> list[str]:

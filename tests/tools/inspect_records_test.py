@@ -300,11 +300,13 @@ def test_a_vocabulary_that_is_not_the_records(tmp_path, capsys, vocab_file):
 
 GARBLED = {
     b"\xff\xff": "not a tf.train.Example",
-    b"": "no feature 'input_ids'; expected a pretraining record. It has none.",
+    b"": "not a tf.train.Example",
+    example(input_ids=[0.5], segment_ids=[1]): "input_ids holds fractions; expected integers.",
+    b"\x0a\x00": "no feature 'input_ids'; expected a pretraining record. It has none.",
     example(label_ids=[1], segment_ids=[1]): "It has label_ids, segment_ids.",
     example(input_ids=[1, 2], segment_ids=[0]): "segment_ids has 1 values and input_ids 2",
     static_row("[CLS] the [SEP]", {3: "dog"}, 0): "predicts position 3 of 3 tokens",
-    static_row("[CLS] the [SEP]", {-1: "dog"}, 0): "predicts position -1 of 3 tokens",
+    static_row("[CLS] the [SEP]", {-1: "dog"}, 0): "not a tf.train.Example of packed numbers, 0",
     static_row("[CLS] the [SEP]", {1: "dog"}, 0, masked_lm_weights=[1.0]): "of different lengths",
 }
 
