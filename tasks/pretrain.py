@@ -61,7 +61,7 @@ def pretrain(
         do_train: train.
         do_eval: evaluate at the end, and with `eval_input_file` at every checkpoint. Without
             training the model in `init_checkpoint`, or else in `output_dir`, is evaluated.
-        eval_input_file: a held-out record directory; by default the training set, as in
+        eval_input_file: held-out records, as `input_file`; by default the training set, as in
             google-research/bert.
         eval_batch_size: rows of an evaluation batch.
         max_eval_steps: batches of an evaluation.
