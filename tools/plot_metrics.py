@@ -17,7 +17,13 @@ from tools import command, common_flags
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-    flags.DEFINE_list("run_dir", None, "Training runs.", required=True, flag_values=flag_values)
+    flags.DEFINE_list(
+        "run_dir",
+        None,
+        "Output directories of training runs.",
+        required=True,
+        flag_values=flag_values,
+    )
     flags.DEFINE_string(
         "metric", None, "A name out of metrics.jsonl.", required=True, flag_values=flag_values
     )

@@ -26,7 +26,6 @@ ROOT = Path(__file__).resolve().parents[2]
 __all__ = ["data"]  # A fixture.
 
 SHORT = {"num_train_steps": 6, "phase2_num_train_steps": 0, "save_checkpoints_steps": 3}
-SHORT |= {"gradient_accumulation_steps": 2, "ema_momentum": 0.9, "on_bad_loss": "rollback"}
 
 
 def start(backend, *commands, devices=1, kill_before=0):
@@ -47,12 +46,12 @@ def start(backend, *commands, devices=1, kill_before=0):
     )
 
 
-def two_processes(data, output_dir, kill_before=0):
+def two_processes(data, output_dir, kill_before=0, **more):
     """Runs both to their end; returns what each said."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    line = flags(data, output_dir, data_parallel=True, **SHORT)
+    line = flags(data, output_dir, data_parallel=True, **SHORT, **more)
     line += [f"--coordinator_address={address}", "--num_processes=2"]
     processes = [
         start("jax", [*line, f"--process_id={n}"], kill_before=kill_before) for n in range(2)
@@ -98,17 +97,22 @@ def test_two_devices_of_a_host(runs, backend):
     assert_same_run(runs / f"{backend}-1", runs / f"{backend}-2")
 
 
-def test_two_processes_and_both_killed(runs, data, tmp_path):
-    (first, _), (second, error) = two_processes(data, tmp_path / "whole")
-    assert "wrote the model directory" in first
+def test_two_processes_killed_and_started_again(runs, data, tmp_path):
+    two_processes(data, tmp_path, kill_before=5)
+    assert not (tmp_path / "config.json").exists()
+    (first, said), (second, error) = two_processes(data, tmp_path)
+    assert "Going on from step 3 of 6" in said and "wrote the model directory" in first
     told = [line for line in second.splitlines() if not line.startswith("[Gloo]")]
     assert told == [] and not error.strip(), (told, error)
-    assert_same_run(runs / "jax-1", tmp_path / "whole")
+    assert_same_run(runs / "jax-1", tmp_path)
 
-    two_processes(data, tmp_path / "killed", kill_before=5)
-    assert not (tmp_path / "killed/config.json").exists()
-    (_, error), _ = two_processes(data, tmp_path / "killed")
-    assert "Going on from step 3 of 6" in error
+
+@pytest.mark.soak
+def test_two_processes_killed_end_with_the_bits_of_two_undisturbed(data, tmp_path):
+    more = {"gradient_accumulation_steps": 2, "ema_momentum": 0.9, "on_bad_loss": "rollback"}
+    two_processes(data, tmp_path / "whole", **more)
+    two_processes(data, tmp_path / "killed", kill_before=5, **more)
+    two_processes(data, tmp_path / "killed", **more)
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
     assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")
 

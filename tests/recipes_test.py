@@ -1,0 +1,96 @@
+"""The recipe of pretraining, in short: on a made-up language BERT-tiny learns both of its tasks.
+
+In this language the words go round: each is followed by the next of its topic, so a masked word is
+told by its neighbours and by nothing else. Each document has one of the topics, so a random text
+after the first shares no word with it, but for one time in six.
+"""
+
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TOPICS, WORDS = 6, 8
+SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "."]
+CONFIG = json.loads((ROOT / "recipes" / "bert-tiny.json").read_text(encoding="utf-8"))
+
+
+def words(topic):
+    return [f"{chr(97 + topic)}{chr(97 + number)}" for number in range(WORDS)]
+
+
+def document(chance):
+    topic, lines = words(chance.randrange(TOPICS)), []
+    for _ in range(12):
+        start, length = chance.randrange(WORDS), chance.randint(4, 12)
+        lines.append(" ".join(topic[(start + k) % WORDS] for k in range(length)).capitalize() + ".")
+    return "\n".join(lines)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """The folder that the recipe wrote."""
+    folder = tmp_path_factory.mktemp("recipe")
+    chance = random.Random(5)
+    text = "\n\n".join(document(chance) for _ in range(700))
+    (folder / "text.txt").write_text(text + "\n")
+    (folder / "out").mkdir()
+    entries = SPECIALS + [word for topic in range(TOPICS) for word in words(topic)]
+    (folder / "out" / "vocab.txt").write_text("\n".join(entries) + "\n")
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "vocab_size": len(entries)}))
+    short = {
+        "bert_config_file": folder / "config.json",
+        "num_train_steps": 150,
+        "num_warmup_steps": 50,
+        "train_batch_size": 64,
+        "phase2_num_train_steps": 100,
+        "phase2_max_seq_length": 48,
+        "phase2_max_predictions_per_seq": 7,
+        "phase2_train_batch_size": 32,
+        "save_checkpoints_steps": 50,
+    }
+    done = subprocess.run(
+        ["sh", "recipes/bert-tiny.sh", str(folder / "text.txt"), str(folder / "out")]
+        + [f"--{name}={value}" for name, value in short.items()],
+        cwd=ROOT,
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    print(done.stdout)
+    return folder / "out"
+
+
+def results(out, name):
+    return json.loads((out / name / "eval_results.json").read_text())
+
+
+def test_it_learns_both_tasks(out):
+    found = results(out, "bert")
+    assert found["mask_token_entropy"] > 0.9 * math.log(TOPICS * WORDS)
+    assert found["mask_token_loss"] < found["mask_token_entropy"] - 0.8  # nats
+    assert found["next_sentence_accuracy"] > 0.8
+
+
+def test_the_ablations_lack_what_they_are_named_for(out):
+    assert "next_sentence_accuracy" not in results(out, "no_next_sentence")
+    left = results(out, "left_to_right")
+    assert abs(left["next_sentence_accuracy"] - 0.5) < 0.1  # [CLS] sees nothing.
+    assert left["mask_token_loss"] > results(out, "bert")["mask_token_loss"]
+
+
+def test_the_held_out_documents_are_every_14th(out):
+    held = (out / "held_out.txt").read_text().strip().split("\n\n")
+    train = (out / "train.txt").read_text().strip().split("\n\n")
+    assert (len(train), len(held)) == (650, 50)
+    text = (out.parent / "text.txt").read_text().strip().split("\n\n")
+    assert held == text[13::14]
+    assert (out / "curves.png").stat().st_size > 10_000
