@@ -8,16 +8,14 @@ interrupted one stopped.
 """
 
 import contextlib
-import itertools
 import logging
-import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 
-from bert_keras import checkpoint, models, prediction, training
+from bert_keras import checkpoint, models, training
 from bert_keras.checkpoint import formats
 from bert_keras.checkpoint.config_file import read_config_file
 from bert_keras.data.record_manifest import Manifest
@@ -26,10 +24,15 @@ from bert_keras.text_model import TextModel, check_vocabulary
 from bert_keras.training import replicas, throughput
 from bert_keras.training.log import Work
 from bert_keras.training.loss_guard import LossGuard
-from bert_keras.training.phases import Batches
-from bert_keras.training.pretraining_losses import masked_lm_loss, pretraining_losses
+from bert_keras.training.pretraining_losses import pretraining_losses
 from bert_keras.training.weight_average import WeightAverage
-from tasks import output, pretrain_data, pretrain_records, pretrain_report
+from tasks import (
+    output,
+    pretrain_data,
+    pretrain_evaluation,
+    pretrain_records,
+    pretrain_report,
+)
 from tasks.pretrain_settings import PretrainSettings
 
 _logger = logging.getLogger(__name__)
@@ -107,7 +110,7 @@ def pretrain(
             for phase in settings.phases:
                 replicas.check_rows(phase.train_batch_size, settings.gradient_accumulation_steps)
         model = _start(settings, say) if do_train else _finished(settings, output_dir)
-        entropy = pretrain_data.unigram_entropy(train or held_out)  # type: ignore[arg-type]
+        entropy = pretrain_evaluation.unigram_entropy(train or held_out)  # type: ignore[arg-type]
         vocab_size = model.network.config.vocab_size
         average = None
         if do_train and settings.ema_momentum is not None:
@@ -126,7 +129,7 @@ def pretrain(
             assert held_out is not None
             with average.in_place() if average else contextlib.nullcontext():
                 mask_id = model.tokenizer.vocabulary.mask_id
-                return measure(model.network, held_out, max_eval_steps, mask_id)
+                return pretrain_evaluation.measure(model.network, held_out, max_eval_steps, mask_id)
 
         results: dict[str, Any] = {}
         if train is not None:
@@ -178,53 +181,6 @@ def pretrain(
             shown = [f"{n} {results[n]:.4f}" for n in pretrain_report.METRICS[1:] if n in results]
             say(f"wrote {output_dir / 'eval_results.txt'}: {', '.join(shown)}")
         return results
-
-
-def measure(
-    network: keras.Model, batches: Batches, max_steps: int, mask_id: int
-) -> dict[str, float]:
-    """google-research/bert's metrics: means over all predicted positions, and over all rows.
-
-    Beside them `mask_token_loss`, the mean over those positions where the network sees [MASK] and
-    not the word itself or another one, and `mask_token_entropy`, the entropy of the words there,
-    in nats: what the loss would be if these words' own frequencies were known, and nothing else.
-
-    Args:
-        network: a `models.Pretrainer`.
-        batches: of them the first `max_steps` of epoch 0.
-        max_steps: at most so many batches.
-        mask_id: of [MASK].
-    """
-    words = pretrain_data.WordCounts(mask_id)
-
-    def summed(batch: Any, outputs: Any) -> dict[str, Any]:
-        told = pretraining_losses(batch, outputs)
-        weights, positions = batch["masked_weights"], batch["masked_positions"]
-        seen = keras.ops.take_along_axis(batch["token_ids"], positions, axis=1)
-        masked = weights * keras.ops.cast(keras.ops.equal(seen, mask_id), weights.dtype)
-        logits = outputs["masked_lm_logits"]
-        return told | {
-            "weight": keras.ops.sum(weights, axis=-1),
-            "mask_token_weight": keras.ops.sum(masked, axis=-1),
-            "mask_token_loss": masked_lm_loss(batch["masked_ids"], logits, masked),
-        }
-
-    sums, rows = prediction.totals(
-        network, words.counted(itertools.islice(batches.epoch(0), max_steps)), loss=summed
-    )
-    weight = max(sums["weight"], 1.0)
-    found = {name: sums[name] / weight for name in ("masked_lm_accuracy", "masked_lm_loss")}
-    for name in ("next_sentence_accuracy", "next_sentence_loss"):
-        if name in sums:
-            found[name] = sums[name] / rows
-    loss = found["masked_lm_loss"] + found.get("next_sentence_loss", 0.0)
-    # Past 700 nats there is no such number.
-    perplexity = math.exp(min(found["masked_lm_loss"], 700.0))
-    found |= {"perplexity": perplexity, "examples": rows}
-    if sums["mask_token_weight"]:
-        found["mask_token_loss"] = sums["mask_token_loss"] / sums["mask_token_weight"]
-        found["mask_token_entropy"] = words.entropy()
-    return {"loss": loss, **found}
 
 
 def _start(settings: PretrainSettings, say: Callable[[str], object]) -> TextModel:

@@ -1,12 +1,8 @@
-"""The batches of pretraining: those of each phase, those of the held-out set, and their words."""
+"""The batches of pretraining: those of each phase, and those of the held-out set."""
 
 import dataclasses
-import itertools
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-
-import numpy as np
 
 from bert_keras.batch import Batch
 from bert_keras.data.record_manifest import Manifest
@@ -15,9 +11,6 @@ from bert_keras.training.phases import Batches, Phase, PhasedBatches
 from bert_keras.training.pretraining_losses import share_weights
 from tasks import pretrain_records
 from tasks.pretrain_settings import PhaseSettings, PretrainSettings
-
-# Batches whose words are counted for the entropy.
-COUNTED_BATCHES = 100
 
 
 class Changed:
@@ -94,45 +87,3 @@ def open_records(
 
 def _without_next_sentence(batch: Batch) -> dict[str, Any]:
     return {name: array for name, array in batch.items() if name != "next_sentence_labels"}
-
-
-def unigram_entropy(batches: Batches) -> float:
-    """Entropy of the words to be predicted, in nats: the loss of knowing frequencies alone.
-
-    From counts over the first batches, with Miller and Madow's correction, (kinds - 1) / (2 n), for
-    what a sample has not seen.
-    """
-    words = WordCounts()
-    for _ in words.counted(itertools.islice(batches.epoch(0), COUNTED_BATCHES)):
-        pass
-    kinds, total = np.count_nonzero(words.counts), words.counts.sum()
-    return words.entropy() + (kinds - 1) / (2 * total) if total else math.nan
-
-
-class WordCounts:
-    """How often each word is to be predicted in the batches that pass.
-
-    Args:
-        seen: only where the network sees this id in the word's place; None for everywhere.
-    """
-
-    def __init__(self, seen: int | None = None):
-        self.seen = seen
-        self.counts = np.zeros(0, "int64")
-
-    def counted(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The batches as they are."""
-        for batch in batches:
-            chosen = batch["masked_weights"] > 0
-            if self.seen is not None:
-                places = batch["masked_positions"]
-                chosen &= np.take_along_axis(batch["token_ids"], places, axis=1) == self.seen
-            found = np.bincount(batch["masked_ids"][chosen], minlength=len(self.counts))
-            found[: len(self.counts)] += self.counts
-            self.counts = found
-            yield batch
-
-    def entropy(self) -> float:
-        """Of the words counted, in nats."""
-        shares = self.counts[self.counts > 0] / max(self.counts.sum(), 1)
-        return float(-(shares * np.log(shares)).sum())

@@ -41,7 +41,7 @@ MAY_IMPORT_TENSORFLOW_WHEN_RUN = (
     "bert_keras/masking/map.py",
     "bert_keras/prediction.py",
     "bert_keras/training/replicas.py",
-    "bert_keras/training/run_directory.py",
+    "bert_keras/training/metrics_file.py",
     "bert_keras/training/tensorflow_step.py",
     "bert_keras/training/throughput.py",
     "bert_keras/training/weight_average.py",

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from tasks import pretrain_data, pretrain_report
+from tasks import pretrain_evaluation, pretrain_report
 
 
 class Words:
@@ -23,11 +23,11 @@ class Words:
 def test_the_entropy_of_words_by_hand():
     # Two words in equal numbers: ln 2, and 1 / 2n for what the sample has not seen.
     words = Words([0, 500, 500])
-    assert pretrain_data.unigram_entropy(words) == pytest.approx(math.log(2) + 1 / 2000)
+    assert pretrain_evaluation.unigram_entropy(words) == pytest.approx(math.log(2) + 1 / 2000)
     words.batch["masked_weights"][:, :500] = 0  # one kind is left
-    assert pretrain_data.unigram_entropy(words) == pytest.approx(0.0)
+    assert pretrain_evaluation.unigram_entropy(words) == pytest.approx(0.0)
     words.batch["masked_weights"][:] = 0
-    assert math.isnan(pretrain_data.unigram_entropy(words))
+    assert math.isnan(pretrain_evaluation.unigram_entropy(words))
 
 
 @pytest.mark.parametrize(
