@@ -38,8 +38,11 @@ def out(tmp_path_factory):
     """The folder that the recipe wrote."""
     folder = tmp_path_factory.mktemp("recipe")
     chance = random.Random(5)
+    (folder / "corpus" / "books").mkdir(parents=True)
     text = "\n\n".join(document(chance) for _ in range(700))
-    (folder / "text.txt").write_text(text + "\n")
+    (folder / "corpus" / "text.txt").write_text(text + "\n")
+    book = "\n\n\n".join(document(chance).replace(" ", "\r\n", 1) for _ in range(60))
+    (folder / "corpus" / "books" / "book.txt").write_text(book)
     (folder / "out").mkdir()
     entries = SPECIALS + [word for topic in range(TOPICS) for word in words(topic)]
     (folder / "out" / "vocab.txt").write_text("\n".join(entries) + "\n")
@@ -56,7 +59,7 @@ def out(tmp_path_factory):
         "save_checkpoints_steps": 50,
     }
     done = subprocess.run(
-        ["sh", "recipes/bert-tiny.sh", str(folder / "text.txt"), str(folder / "out")]
+        ["sh", "recipes/bert-tiny.sh", str(folder / "corpus"), str(folder / "out")]
         + [f"--{name}={value}" for name, value in short.items()],
         cwd=ROOT,
         env={**os.environ, "PYTHON": sys.executable},
@@ -87,10 +90,15 @@ def test_the_ablations_lack_what_they_are_named_for(out):
     assert left["mask_token_loss"] > results(out, "bert")["mask_token_loss"]
 
 
-def test_the_held_out_documents_are_every_14th(out):
+def test_every_14th_document_is_held_out_and_books_are_unwrapped(out):
+    text = (out / "text.txt").read_text().strip().split("\n\n")
+    plain = (out.parent / "corpus" / "text.txt").read_text().strip().split("\n\n")
+    book = (out.parent / "corpus" / "books" / "book.txt").read_text().split("\n\n\n")
+    assert text[:700] == plain and len(text) == 702
+    paragraphs = "\n".join(text[700:]).split("\n")
+    assert paragraphs == [paragraph.replace("\n", " ") for paragraph in book]
+    assert [len(part.split("\n")) for part in text[700:]] == [40, 20]
     held = (out / "held_out.txt").read_text().strip().split("\n\n")
     train = (out / "train.txt").read_text().strip().split("\n\n")
-    assert (len(train), len(held)) == (650, 50)
-    text = (out.parent / "text.txt").read_text().strip().split("\n\n")
-    assert held == text[13::14]
+    assert held == text[13::14] and len(train) + len(held) == 702
     assert (out / "curves.png").stat().st_size > 10_000
