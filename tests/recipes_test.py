@@ -87,7 +87,6 @@ def test_the_ablations_lack_what_they_are_named_for(out):
     assert "next_sentence_accuracy" not in results(out, "no_next_sentence")
     left = results(out, "left_to_right")
     assert abs(left["next_sentence_accuracy"] - 0.5) < 0.1  # [CLS] sees nothing.
-    assert left["mask_token_loss"] > results(out, "bert")["mask_token_loss"]
 
 
 def test_every_14th_document_is_held_out_and_books_are_unwrapped(out):

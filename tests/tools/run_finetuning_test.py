@@ -159,7 +159,8 @@ def reached(output_dir):
         return 0
 
 
-RECIPES = sorted((ROOT / "recipes").glob("*.flags"))
+PRETRAINING = {"bert-tiny"}  # recipes_test.py runs it.
+RECIPES = sorted(p for p in (ROOT / "recipes").glob("*.flags") if p.stem not in PRETRAINING)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
