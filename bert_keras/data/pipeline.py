@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bert_keras.data.features import Examples, batch
+from bert_keras.data.features import Rows
 
 # Batches in a pool. At 32 rows a batch, 1 leaves 67 % padding on SST-2, 10 18 %, 50 5 %, 100 2 %.
 POOL_BATCHES = 10
@@ -39,7 +39,7 @@ class TrainBatches:
 
     def __init__(
         self,
-        examples: Examples,
+        examples: Rows,
         batch_size: int,
         *,
         seed: int,
@@ -88,10 +88,10 @@ class TrainBatches:
         """The batches of an epoch, from batch number `start` on.
 
         Returns:
-            dicts of token_ids, segment_ids, padding_mask int32 [B, T], and labels [B] or [B, C].
+            dicts of token_ids, segment_ids, padding_mask int32 [B, T], and labels; see `features`.
         """
         for rows in self.rows(epoch)[start:]:
-            yield batch(self.examples, rows, self.pad_token_id)
+            yield self.examples.batch(rows, self.pad_token_id)
 
     def padding_share(self, epoch: int = 0) -> float:
         """Share of an epoch's tokens that are padding, from 0 to 1."""
@@ -103,7 +103,7 @@ class TrainBatches:
 
 
 def eval_batches(
-    examples: Examples, batch_size: int, *, pad_token_id: int = 0
+    examples: Rows, batch_size: int, *, pad_token_id: int = 0
 ) -> Iterator[dict[str, np.ndarray]]:
     """All rows once, sorted by length; `rows` [B] tells which row of `examples` each one is.
 
@@ -112,4 +112,4 @@ def eval_batches(
     order = np.argsort(-examples.lengths, kind="stable")
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        yield batch(examples, rows, pad_token_id) | {"rows": rows}
+        yield examples.batch(rows, pad_token_id) | {"rows": rows}

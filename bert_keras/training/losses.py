@@ -63,6 +63,61 @@ def regression_loss(labels: Any, logits: Any, class_weights: Any = None) -> Any:
     return ops.square(logits[:, 0] - ops.cast(labels, "float32"))
 
 
+def tagging_loss(labels: Any, logits: Any, weights: Any) -> Any:
+    """The weighted cross-entropies of the tagged tokens of each row, summed.
+
+    Args:
+        labels: int [B, T], below 0 where a token has no tag.
+        logits: float [B, T, C].
+        weights: float [B, T], 0 where a token has no tag; of all B rows they sum to B, so that the
+            mean over the rows is the mean over the tags.
+
+    Returns:
+        float32 [B].
+    """
+    known = ops.maximum(ops.cast(labels, "int32"), 0)
+    loss = keras.losses.sparse_categorical_crossentropy(known, logits, from_logits=True)
+    return ops.sum(loss * weights, axis=-1)
+
+
+def span_loss(labels: Any, start_logits: Any, end_logits: Any, padding_mask: Any) -> Any:
+    """Mean of the cross-entropies of where a span starts and where it ends.
+
+    Devlin et al., 2019, section 4.2: each is a softmax over the tokens of the row, here without
+    its padding.
+
+    Args:
+        labels: int [B, 2], the tokens at which it starts and ends.
+        start_logits, end_logits: float [B, T].
+        padding_mask: [B, T].
+
+    Returns:
+        float32 [B].
+    """
+    ends = zip(ops.unstack(ops.cast(labels, "int32"), 2, axis=1), (start_logits, end_logits))
+    start, end = (classification_loss(label, _only(padding_mask, x)) for label, x in ends)
+    return (start + end) / 2
+
+
+def choice_loss(labels: Any, logits: Any, padding_mask: Any) -> Any:
+    """Cross-entropy of the right one of C choices; those that are all padding are none.
+
+    Args:
+        labels: int [B].
+        logits: float [B, C].
+        padding_mask: [B, C, T].
+
+    Returns:
+        float32 [B].
+    """
+    return classification_loss(labels, _only(padding_mask[:, :, 0], logits))
+
+
+def _only(mask: Any, logits: Any) -> Any:
+    """The logits where `mask` is not 0; elsewhere so low that softmax gives 0."""
+    return ops.where(ops.cast(mask, "bool"), logits, -1e30)
+
+
 # By the `problem_type` of Hugging Face's config.json.
 PROBLEM_LOSSES = {
     "single_label_classification": classification_loss,

@@ -37,7 +37,7 @@ def test_pairs_are_truncated_at_the_longer_text(tiny_vocab_file):
 
 def test_the_schema_names_every_feature_of_a_batch(tiny_vocab_file):
     rows, _ = encode(tiny_vocab_file, ["good", "the bank"], labels=np.zeros(2, "int32"))
-    batch = features.batch(rows, np.array([1, 0]))
+    batch = rows.batch(np.array([1, 0]))
     assert tuple(batch) == (*features.INPUTS, features.LABELS)
     for name in batch:
         assert f"| {name} " in features.__doc__
