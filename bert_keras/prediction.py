@@ -24,22 +24,28 @@ def predict(
         yield batch, {name: ops.convert_to_numpy(value) for name, value in outputs.items()}
 
 
-def predict_logits(network: keras.Model, batches: Iterable[Batch]) -> np.ndarray:
-    """The output "logits" of all examples, float32 [examples, ...].
+def predict_outputs(network: keras.Model, batches: Iterable[Batch]) -> dict[str, list[np.ndarray]]:
+    """The outputs of all examples by name: of each an array an example, as its batch has it.
 
     Where batches have `rows` [B], example i is the one whose row number is i; else they come in
-    the order of the batches.
+    the order of the batches. An output of tokens is as long as its batch, padding counted.
     """
-    logits: list[np.ndarray] = []
-    rows: list[np.ndarray] = []
-    count = 0
+    found: dict[str, list[np.ndarray]] = {}
+    rows: list[int] = []
     for batch, outputs in predict(network, batches):
-        logits.append(outputs["logits"])
-        rows.append(batch.get("rows", np.arange(count, count + len(logits[-1]))))
-        count += len(logits[-1])
-    if not logits:
+        for name, values in outputs.items():
+            found.setdefault(name, []).extend(values)
+        count = len(next(iter(outputs.values())))
+        rows.extend(batch.get("rows", range(len(rows), len(rows) + count)))
+    if not rows:
         raise ValueError("`batches` must have a batch or more. Received none.")
-    return np.concatenate(logits)[np.argsort(np.concatenate(rows), kind="stable")]
+    order = np.argsort(rows, kind="stable")
+    return {name: [values[k] for k in order] for name, values in found.items()}
+
+
+def predict_logits(network: keras.Model, batches: Iterable[Batch]) -> np.ndarray:
+    """The output "logits" of all examples, float32 [examples, ...]; see `predict_outputs`."""
+    return np.stack(predict_outputs(network, batches)["logits"])
 
 
 def evaluate(network: keras.Model, batches: Iterable[Batch], *, loss: Loss) -> dict[str, Any]:

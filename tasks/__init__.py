@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bert_keras.errors import InputError
+from tasks.classification import Classification, Example
 from tasks.glue import MRPC, RTE, SST2, STSB, WNLI, CoLA
 from tasks.metrics import check as check_metrics
-from tasks.task import Example, Task
+from tasks.task import Task
 from tasks.text_classification import TextClassification
 
 TASKS: dict[str, type[Task]] = {
@@ -64,6 +65,8 @@ def make_task(
             raise InputError(f"--{option} is for text_classification; {kind.name} knows its own")
     task = kind(data_dir, files=given)
     if metrics:
+        if not isinstance(task, Classification):
+            raise InputError(f"--metrics: {kind.name} knows its own; leave it out")
         task.metrics = check_metrics(metrics, task.problem_type, task.num_outputs)
     return task
 

@@ -12,10 +12,12 @@ from typing import ClassVar
 
 from bert_keras.errors import InputError
 from tasks import tables
-from tasks.task import REGRESSION, Example, Task, text_cell
+from tasks.classification import Classification, Example
+from tasks.metrics import REGRESSION
+from tasks.tables import text_cell
 
 
-class GlueTask(Task):
+class GlueTask(Classification):
     """One or two named text columns and one label column.
 
     Attributes:

@@ -19,6 +19,10 @@ from sklearn import metrics as sklearn_metrics
 
 from bert_keras.errors import InputError
 
+SINGLE_LABEL = "single_label_classification"
+MULTI_LABEL = "multi_label_classification"
+REGRESSION = "regression"
+
 
 def accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Share of examples that are right; for several labels a row, of rows that are all right."""
@@ -83,13 +87,13 @@ _SINGLE: dict[str, Metric] = {
     "micro_f1": micro_f1,
 }
 METRICS: dict[str, dict[str, Metric]] = {
-    "single_label_classification": _SINGLE,
-    "multi_label_classification": {
+    SINGLE_LABEL: _SINGLE,
+    MULTI_LABEL: {
         "micro_f1": micro_f1,
         "macro_f1": macro_f1,
         "subset_accuracy": accuracy,
     },
-    "regression": {
+    REGRESSION: {
         "pearson": pearson,
         "spearman": spearman,
         "pearson_spearman": pearson_spearman,

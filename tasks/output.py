@@ -21,17 +21,7 @@ from bert_keras.errors import InputError
 RUN_NAME = "run.json"
 
 # How `bert_keras.files` and `checkpoint.save` name what is not whole yet.
-_TEMPORARY = (
-    ".saving-",
-    ".run.json.",
-    ".eval_results.json.",
-    ".eval_results.txt.",
-    ".loss.png.",
-    ".test_results.tsv.",
-    ".metrics.jsonl.",
-    ".confusion_matrix.png.",
-    ".scatter.png.",
-)
+_TEMPORARY = re.compile(r"\.saving-.+|\..+\.(json|txt|tsv|csv|jsonl|html|png|conll|zip)\.\w+")
 
 # Of any format: Hugging Face's, KerasHub's, TensorFlow's.
 _OF_CHECKPOINT = re.compile(
@@ -86,7 +76,7 @@ def clean(output_dir: pathlib.Path) -> None:
     """Makes the folder, and takes away what a killed run was in the middle of writing there."""
     output_dir.mkdir(parents=True, exist_ok=True)
     for path in output_dir.iterdir():
-        if path.name.startswith(_TEMPORARY):
+        if _TEMPORARY.fullmatch(path.name):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -126,6 +116,11 @@ def sha256(path: str | pathlib.Path) -> str:
         return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def source(path: str | pathlib.Path) -> dict[str, str]:
+    """A data file as results name it: where it lay, and what it held."""
+    return {"file": str(path), "sha256": sha256(path)}
 
 
 def checkpoint_sha256(init_checkpoint: str) -> str:

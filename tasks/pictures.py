@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sklearn import metrics
 
-from tasks.task import MULTI_LABEL, REGRESSION
+from tasks.metrics import MULTI_LABEL, REGRESSION
 
 # More labels than this are drawn without their names and counts.
 MOST_NAMES = 30

@@ -5,40 +5,29 @@ import pathlib
 
 import keras
 
-from bert_keras import checkpoint, models
+from bert_keras import checkpoint
 from bert_keras.errors import InputError
 from bert_keras.text.tokenizer import Tokenizer
 from bert_keras.text_model import TextModel, check_vocabulary
-from tasks.task import REGRESSION, Task
+from tasks.finetune_settings import FinetuneSettings
+from tasks.task import Task
 
 
-def start(
-    task: Task,
-    init_checkpoint: str,
-    *,
-    bert_config_file: str | None = None,
-    vocab_file: str | None = None,
-    do_lower_case: bool | None = None,
-    max_seq_length: int = 128,
-    lora_rank: int = 0,
-    dtype: str = "float32",
-) -> TextModel:
+def start(task: Task, settings: FinetuneSettings) -> TextModel:
     """A pretrained encoder with a new head for the task, its weights drawn at random.
 
     On TensorFlow the encoder carries real tokens alone, so that padding costs little.
 
     Args:
-        task: gives the number of outputs and their names.
-        init_checkpoint: a checkpoint of any format, its directory or its prefix, or a handle.
-        bert_config_file, vocab_file: by default those in the directory.
-        do_lower_case: by default what the tokenizer's own files say.
-        max_seq_length: longest row in tokens.
-        lora_rank: above 0, the encoder is frozen but for low-rank updates of this rank.
-        dtype: "float32", "mixed_bfloat16" or "bfloat16".
+        task: gives the network, and the names of its outputs.
+        settings: which checkpoint, its files, the longest row, LoRA and precision.
 
     Raises:
         InputError: the files do not fit each other, or the rows do not fit the positions.
     """
+    init_checkpoint = settings.init_checkpoint or ""
+    bert_config_file, vocab_file = settings.bert_config_file, settings.vocab_file
+    do_lower_case, max_seq_length = settings.do_lower_case, settings.max_seq_length
     directory = checkpoint.resolve(init_checkpoint)
     if not directory.is_dir() and checkpoint.sniff(directory) == "huggingface":  # no prefix either
         raise InputError(f"--init_checkpoint={init_checkpoint}: no such folder")
@@ -55,19 +44,18 @@ def start(
         tokenizer = checkpoint.load_tokenizer(directory, do_lower_case)
     check_vocabulary(tokenizer, config, os.fspath(vocab_file or directory))
 
-    network = models.Classifier(
+    network = task.network(
         config,
-        task.num_outputs,
         unpad=keras.backend.backend() == "tensorflow",
         left_to_right=left_to_right,
-        lora_rank=lora_rank,
-        dtype=dtype,
+        lora_rank=settings.lora_rank,
+        dtype=settings.dtype,
     )
     checkpoint.load_encoder_weights(network, directory, config_file=bert_config_file)
     return TextModel(
         network=network,
         tokenizer=tokenizer,
-        labels=None if task.problem_type == REGRESSION else list(task.labels),
+        labels=list(task.labels) or None,
         problem_type=task.problem_type,
         task=task.to_dict() | {"max_seq_length": max_seq_length},
     )
@@ -82,16 +70,16 @@ def adopt(task: Task, model: TextModel, where: str) -> None:
         where: what errors call the model.
 
     Raises:
-        InputError: it is no classifier, or one of another kind or of other labels.
+        InputError: its head is another one, or for another kind of problem or other labels.
     """
-    if not isinstance(model.network, models.Classifier) or model.problem_type is None:
+    network = model.network
+    if type(network) is not task.network_class or (task.problem_type and not model.problem_type):
         raise InputError(
-            f"{where}: a {type(model.network).__name__} without a fine-tuned classifier; give "
-            "--do_train to make one"
+            f"{where}: a {type(network).__name__}, and {task.name} needs a fine-tuned "
+            f"{task.network_class.__name__}; give --do_train to make one"
         )
     task.adopt(model.labels, model.task | {"problem_type": model.problem_type}, where)
-    if task.num_outputs != model.network.num_labels:
-        raise InputError(
-            f"{where}: the model has {model.network.num_labels} outputs, {task.name} needs "
-            f"{task.num_outputs}"
-        )
+    outputs = getattr(network, "num_labels", None)
+    needed = getattr(task, "num_outputs", None)
+    if outputs != needed:
+        raise InputError(f"{where}: the model has {outputs} outputs, {task.name} needs {needed}")

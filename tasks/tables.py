@@ -125,6 +125,19 @@ def read_table(
     return Table(path, names, records, lines)
 
 
+def text_cell(table: Table, row: int, column: int) -> str:
+    """A text of the row; InputError where it is not a string (JSONL) or is empty."""
+    value = table.rows[row][column]
+    if not isinstance(value, str):
+        name = table.header[column] if table.header else str(column)
+        found = "nothing" if value is MISSING else type(value).__name__
+        raise InputError(f"{table.where(row)}: {name!r} holds {found}, expected a text")
+    if not value.strip():
+        name = table.header[column] if table.header else f"column {column}"
+        raise InputError(f"{table.where(row)}: {name!r} is empty, expected a text")
+    return value
+
+
 def _read_tsv(path, text):
     del path
     lines = text.split("\n")  # not splitlines(): that also breaks at U+2028 and others

@@ -17,9 +17,11 @@ from typing import Any
 from bert_keras.errors import InputError
 from tasks import metrics as task_metrics
 from tasks import tables
+from tasks.classification import Classification, Example
 from tasks.columns import Columns, find_columns
 from tasks.labels import all_floats, checked, in_order, is_list, label_name, number
-from tasks.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Example, Task, text_cell
+from tasks.metrics import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from tasks.tables import text_cell
 
 _NAMES = ("tsv", "csv", "jsonl")
 
@@ -33,7 +35,7 @@ METRICS_BY_PROBLEM = {
 MOST_LABELS = 1000
 
 
-class TextClassification(Task):
+class TextClassification(Classification):
     """Texts and labels of the user's own.
 
     Args:

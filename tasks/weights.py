@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bert_keras.errors import InputError
-from tasks.task import REGRESSION, SINGLE_LABEL
+from tasks.metrics import REGRESSION, SINGLE_LABEL
 
 
 def label_weights(

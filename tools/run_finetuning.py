@@ -11,6 +11,7 @@ unless told. The same command again goes on where an interrupted one stopped.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 
 from absl import flags
@@ -94,6 +95,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def main(FLAGS: flags.FlagValues) -> None:
     from tasks import make_task
     from tasks.finetune import finetune
+    from tasks.finetune_settings import FinetuneSettings
 
     task = make_task(
         FLAGS.task_name,
@@ -107,30 +109,16 @@ def main(FLAGS: flags.FlagValues) -> None:
         problem_type=FLAGS.problem_type,
         metrics=FLAGS.metrics,
     )
+    names = [field.name for field in dataclasses.fields(FinetuneSettings)]
     finetune(
         task,
         FLAGS.output_dir,
-        init_checkpoint=FLAGS.init_checkpoint,
-        bert_config_file=FLAGS.bert_config_file,
-        vocab_file=FLAGS.vocab_file,
-        do_lower_case=FLAGS.do_lower_case,
+        FinetuneSettings(**{name: FLAGS[name].value for name in names}),
         do_train=FLAGS.do_train,
         do_eval=FLAGS.do_eval,
         do_predict=FLAGS.do_predict,
-        max_seq_length=FLAGS.max_seq_length,
-        train_batch_size=FLAGS.train_batch_size,
         eval_batch_size=FLAGS.eval_batch_size,
         predict_batch_size=FLAGS.predict_batch_size,
-        learning_rate=FLAGS.learning_rate,
-        num_train_epochs=FLAGS.num_train_epochs,
-        warmup_proportion=FLAGS.warmup_proportion,
-        weight_decay=FLAGS.weight_decay,
-        bias_correction=FLAGS.bias_correction,
-        gradient_accumulation_steps=FLAGS.gradient_accumulation_steps,
-        class_weights=FLAGS.class_weights,
-        lora_rank=FLAGS.lora_rank,
-        dtype=FLAGS.dtype,
-        random_seed=FLAGS.random_seed,
         save_checkpoints_steps=FLAGS.save_checkpoints_steps,
         command=sys.argv,
         say=print,

@@ -11,11 +11,11 @@ import pytest
 import tasks
 from bert_keras import checkpoint, models
 from bert_keras.config import BertConfig
-from bert_keras.data import pipeline
+from bert_keras.data import features
 from bert_keras.errors import InputError
 from bert_keras.text.tokenizer import Tokenizer
 from bert_keras.text_model import TextModel
-from tasks.finetune import finetune
+from tests import runs
 
 GOOD = ["the film was good", "i saw a good film", "very good", "good and very good"]
 BAD = ["the film was bad", "i saw a dull film", "very bad", "bad and very dull"]
@@ -77,7 +77,7 @@ def run(tmp_path, pretrained, data_dir):
 
     def call(output_dir="out", *, task="text_classification", **options):
         defaults = OPTIONS | {"init_checkpoint": str(pretrained)}
-        return finetune(
+        return runs.run(
             tasks.make_task(task, data_dir), tmp_path / output_dir, **(defaults | options)
         )
 
@@ -97,7 +97,7 @@ class Finished:
     def again(self, output_dir=None, **options):
         task = tasks.make_task("text_classification", self.data_dir)
         defaults = OPTIONS | {"init_checkpoint": self.init_checkpoint}
-        return finetune(task, output_dir or self.path, **(defaults | options))
+        return runs.run(task, output_dir or self.path, **(defaults | options))
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def test_the_same_command_again_ends_with_the_same_bits(finished, tmp_path):
 
 
 def test_an_interrupted_run_ends_with_the_same_bits(finished, tmp_path, monkeypatch):
-    batch, taken = pipeline.batch, []
+    batch, taken = features.Examples.batch, []
 
     def breaks(*arguments):
         taken.append(1)
@@ -185,7 +185,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(finished, tmp_path, monkeypa
             raise RuntimeError("power cut")
         return batch(*arguments)
 
-    monkeypatch.setattr(pipeline, "batch", breaks)
+    monkeypatch.setattr(features.Examples, "batch", breaks)
     with pytest.raises(RuntimeError, match="power cut"):
         finished.again(tmp_path / "cut", save_checkpoints_steps=2)
     gc.collect()
@@ -286,7 +286,7 @@ def test_low_rank_updates_and_bfloat16(run, tmp_path):
         ({"max_seq_length": 62}, "--max_seq_length=62: the model has max_position_embeddings=61"),
         ({"num_train_epochs": 0.0}, "--num_train_epochs=0.0 must be above 0"),
         ({"class_weights": "fine:2"}, "--class_weights: unknown label 'fine'"),
-        ({"do_train": False}, "without a fine-tuned classifier; give --do_train"),
+        ({"do_train": False}, "needs a fine-tuned Classifier; give --do_train to make one"),
         ({"vocab_file": "missing.txt"}, "missing.txt"),
     ],
 )

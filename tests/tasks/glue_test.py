@@ -3,7 +3,7 @@ import pytest
 
 import tasks
 from bert_keras.errors import InputError
-from tasks.task import Example
+from tasks.classification import Example
 
 
 def make(tmp_path, name, **contents):

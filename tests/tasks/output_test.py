@@ -6,7 +6,7 @@ import tasks
 from bert_keras import files
 from bert_keras.errors import InputError
 from tasks import output
-from tasks.finetune import finetune
+from tests import runs
 
 
 def test_training_spares_a_model_that_was_only_evaluated(tmp_path):
@@ -21,7 +21,7 @@ def test_training_spares_a_model_that_was_only_evaluated(tmp_path):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
 def test_numbers_that_train_nothing(tmp_path, flag, value):
     with pytest.raises(InputError, match=f"--{flag}={value}"):
-        finetune(tasks.make_task("sst-2"), tmp_path / "out", do_train=True, **{flag: value})
+        runs.run(tasks.make_task("sst-2"), tmp_path / "out", do_train=True, **{flag: value})
     assert not (tmp_path / "out").exists()
 
 

@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 
 import tasks
-from tasks import task as task_module
-from tasks.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Example
+from tasks import classification
+from tasks.classification import Example
+from tasks.metrics import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 
-class Plain(task_module.Task):
+class Plain(classification.Classification):
     name = "plain"
 
     def __init__(self, problem_type, labels=()):
@@ -22,7 +23,7 @@ EXAMPLES = [Example("7", "a"), Example("7", "b")]
 
 
 def table(task, logits):
-    text = task_module.prediction_table(task, EXAMPLES, np.array(logits))
+    text = classification.prediction_table(task, EXAMPLES, np.array(logits))
     assert text.endswith("\n")
     return [line.split("\t") for line in text.splitlines()]
 
@@ -57,7 +58,7 @@ def test_predictions_of_a_score():
 def test_label_arrays():
     def array(problem_type, *labels):
         examples = [Example("0", "a", None, label) for label in labels]
-        return task_module.label_array(examples, Plain(problem_type, ("x", "y", "z")))
+        return classification.label_array(examples, Plain(problem_type, ("x", "y", "z")))
 
     assert array(SINGLE_LABEL, 2, 0).tolist() == [2, 0]
     assert array(SINGLE_LABEL, 2, 0).dtype == np.int32

@@ -5,7 +5,8 @@ import pytest
 
 import tasks
 from bert_keras.errors import InputError
-from tasks.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL, label_array
+from tasks.classification import label_array
+from tasks.metrics import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 
 def make(tmp_path, name, content, split="train", **options):
