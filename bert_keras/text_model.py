@@ -1,31 +1,42 @@
 """A network with its tokenizer and labels: texts in, answers out."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from bert_keras import models, prediction
+from bert_keras import models, spans
+from bert_keras.answers import choices, classification, entities, questions
+from bert_keras.answers.fill_mask import fill_mask
 from bert_keras.config import BertConfig
-from bert_keras.data.features import Examples
-from bert_keras.data.pipeline import eval_batches
 from bert_keras.errors import InputError
-from bert_keras.fill_mask import fill_mask
-from bert_keras.text.tokenizer import Encoding, Tokenizer
-
-Text = str | Sequence[str]
+from bert_keras.text.tokenizer import Tokenizer
 
 # What task.json says where it is silent or absent. `max_seq_length` is in tokens, None for all
 # that the positions and the tokenizer's files allow; `text_columns` 1 or 2 texts an example,
-# None for either; `threshold` is the least probability of a label where several may hold.
+# None for either; `threshold` is the least probability of a label where several may hold. For
+# questions: tokens from window to window, tokens of a question and of an answer, and how much more
+# than the best answer "no answer" must score to be given; None for never.
 TASK_DEFAULTS: dict[str, Any] = {
     "task_name": None,
     "max_seq_length": None,
     "text_columns": None,
     "threshold": 0.5,
     "metrics": [],
+    "doc_stride": spans.DOC_STRIDE,
+    "max_query_length": spans.MAX_QUERY_LENGTH,
+    "max_answer_length": spans.MAX_ANSWER_LENGTH,
+    "null_score_diff_threshold": None,
+}
+
+# What of it a network's answers depend on, beside the maximum length.
+_SETTINGS: dict[type[models.EncoderModel], tuple[str, ...]] = {
+    models.Classifier: ("text_columns", "threshold"),
+    models.SpanPredictor: (
+        *("doc_stride", "max_query_length", "max_answer_length"),
+        "null_score_diff_threshold",
+    ),
 }
 
 # A vocabulary may be shorter than the embedding, whose rows are often rounded up to a multiple
@@ -64,48 +75,55 @@ class TextModel:
         """Returns an entry of `task`, or its default."""
         return self.task.get(name, TASK_DEFAULTS.get(name))
 
-    def predict(self, texts: Sequence[Text], *, batch_size: int = 32) -> list[dict[str, Any]]:
-        """Answers every text, in the order given.
+    def predict(self, inputs: Sequence[Any], *, batch_size: int = 32) -> list[dict[str, Any]]:
+        """Answers every input, in the order given.
 
-        Texts of like length share a batch, which is padded to its longest; what exceeds
-        `max_seq_length` is cut off at the end of the longer text.
+        | network        | an input                   | its answer                                 |
+        |----------------|----------------------------|--------------------------------------------|
+        | Classifier     | a text, or a pair of texts | `label` or `labels`, ...; or `score`       |
+        | TokenTagger    | a text                     | `entities`                                 |
+        | SpanPredictor  | (question, context)        | `answer`, `start`, `end`, `score`, ...     |
+        | MultipleChoice | (context, endings)         | `choice`, `probabilities`, `logits`        |
+
+        `bert_keras.answers` has a module for each, which tells the whole answer. Inputs of like
+        length share a batch, which is padded to its longest.
 
         Args:
-            texts: strings, or pairs of strings for models that compare two texts.
-            batch_size: examples at a time.
-
-        Returns:
-            A dict for every text. One label of several: `label`, `probabilities` {label: p},
-            `logits` [num_labels]. Several labels at once: `labels` (those with p >= the
-            task's threshold), `probabilities`, `logits`. A number: `score`.
+            inputs: as above.
+            batch_size: rows at a time.
 
         Raises:
-            InputError: the model does not classify texts, or a text is not what it takes.
+            InputError: the model has no such head, or an input is not what it takes.
         """
-        if self.problem_type is None or not isinstance(self.network, models.Classifier):
-            raise InputError(
-                f"{type(self.network).__name__} has no answer to a text; predict needs a "
-                "sequence classifier. Fine-tune one, or load with head='sequence_classification'."
-            )
-        if isinstance(texts, str):
+        if isinstance(inputs, str):
             raise InputError("predict takes a list of texts, and got one string; write [text].")
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size}; expected at least 1.")
-        if not texts:
-            return []
-        encodings = [self._encode(i, text) for i, text in enumerate(texts)]
-        examples = Examples(
-            [np.array(each.token_ids, "int32") for each in encodings],
-            [np.array(each.segment_ids, "int32") for each in encodings],
-        )
-        batches = eval_batches(examples, batch_size, pad_token_id=self.network.config.pad_token_id)
-        logits = prediction.predict_logits(self.network, batches)
-        return [self._answer(row) for row in logits]
+        network = self.network
+        task = {name: self.setting(name) for name in _SETTINGS.get(type(network), ())}
+        options: dict[str, Any] = task | {"batch_size": batch_size}
+        options["max_seq_length"] = self.max_seq_length
+        if isinstance(network, models.Classifier) and self.problem_type is not None:
+            answer: Any = classification.classify
+            options |= {"problem_type": self.problem_type, "labels": self.labels}
+        elif isinstance(network, models.TokenTagger):
+            answer = entities.find_entities
+            options["labels"] = self.labels or list(map(str, range(network.num_labels)))
+        elif isinstance(network, models.SpanPredictor):
+            answer = questions.answer_questions
+        elif isinstance(network, models.MultipleChoice):
+            answer = choices.choose
+        else:
+            raise InputError(
+                f"{type(network).__name__} has no answer to a text; predict needs a fine-tuned "
+                "head. Fine-tune one, or load with head='sequence_classification' or another."
+            )
+        return answer(network, self.tokenizer, inputs, **options) if inputs else []
 
     def fill_mask(
         self, texts: Sequence[str], *, top_k: int = 5, batch_size: int = 32
     ) -> list[dict[str, Any]]:
-        """The likeliest words for each `[MASK]` in each text; see `bert_keras.fill_mask`."""
+        """The likeliest words for each `[MASK]` in each text; see `answers.fill_mask`."""
         return fill_mask(
             self.network,
             self.tokenizer,
@@ -115,46 +133,11 @@ class TextModel:
             max_seq_length=self.max_seq_length,
         )
 
-    def _encode(self, index: int, text: Text) -> Encoding:
-        pair = (text,) if isinstance(text, str) else text
-        if not (
-            isinstance(pair, Sequence)
-            and len(pair) in (1, 2)
-            and all(isinstance(each, str) for each in pair)
-        ):
-            raise InputError(
-                f"text {index} must be a string or a pair of strings, got {text!r:.80}."
-            )
-        columns = self.setting("text_columns")
-        if columns is not None and len(pair) != columns:
-            wanted = "two texts, a pair" if columns == 2 else "one text"
-            raise InputError(f"text {index}: this model takes {wanted}, got {len(pair)}.")
-        return self.tokenizer.encode(*pair, max_seq_length=self.max_seq_length)
-
-    def _answer(self, logits: np.ndarray) -> dict[str, Any]:
-        if self.problem_type == "regression":
-            return {"score": float(logits[0])}
-        labels = self.labels or [str(i) for i in range(len(logits))]
-        logits = logits.astype("float64")
-        if self.problem_type == "multi_label_classification":
-            p = 1 / (1 + np.exp(-logits))
-            likely = p >= self.setting("threshold")
-            answer: dict[str, Any] = {
-                "labels": [name for name, yes in zip(labels, likely, strict=True) if yes]
-            }
-        else:
-            p = np.exp(logits - logits.max())
-            p /= p.sum()
-            answer = {"label": labels[int(logits.argmax())]}
-        answer["probabilities"] = dict(zip(labels, p.tolist(), strict=True))
-        answer["logits"] = logits.tolist()
-        return answer
-
 
 def predict(
-    model: TextModel | str | os.PathLike[str], texts: Sequence[Text], *, batch_size: int = 32
+    model: TextModel | str | os.PathLike[str], inputs: Sequence[Any], *, batch_size: int = 32
 ) -> list[dict[str, Any]]:
-    """Answers every text with a model, or with the model of a directory or `hf://` handle.
+    """Answers every input with a model, or with the model of a directory or `hf://` handle.
 
     See `TextModel.predict`; a directory is loaded anew at every call.
     """
@@ -162,7 +145,7 @@ def predict(
         from bert_keras import checkpoint
 
         model = checkpoint.load(model)
-    return model.predict(texts, batch_size=batch_size)
+    return model.predict(inputs, batch_size=batch_size)
 
 
 def check_task(task: Any, config: BertConfig, where: str) -> None:
@@ -178,6 +161,15 @@ def check_task(task: Any, config: BertConfig, where: str) -> None:
     threshold = task.get("threshold", 0.5)
     if not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
         raise InputError(f"{where}: threshold={threshold!r}; expected a number in [0, 1].")
+    for name in ("doc_stride", "max_query_length", "max_answer_length"):
+        value = task.get(name, 1)
+        if not isinstance(value, int) or not 1 <= value <= most:
+            raise InputError(f"{where}: {name}={value!r}; expected 1 to {most} tokens.")
+    least = task.get("null_score_diff_threshold")
+    if least is not None and not (isinstance(least, (int, float)) and math.isfinite(least)):
+        raise InputError(
+            f"{where}: null_score_diff_threshold={least!r}; expected a finite number or null."
+        )
 
 
 def check_vocabulary(tokenizer: Tokenizer, config: BertConfig, where: str) -> None:

@@ -16,6 +16,7 @@ import io
 import json
 import pathlib
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bert_keras.errors import InputError
@@ -136,6 +137,13 @@ def text_cell(table: Table, row: int, column: int) -> str:
         name = table.header[column] if table.header else f"column {column}"
         raise InputError(f"{table.where(row)}: {name!r} is empty, expected a text")
     return value
+
+
+def csv_text(rows: Iterable[Sequence[str]]) -> str:
+    """Rows as CSV (RFC 4180), each line ended by LF."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()
 
 
 def _read_tsv(path, text):
