@@ -1,23 +1,35 @@
 """What a data set is: one short file each. `TASKS` is the table of all."""
 
+import inspect
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bert_keras.errors import InputError
 from tasks.classification import Classification, Example
-from tasks.glue import MRPC, RTE, SST2, STSB, WNLI, CoLA
+from tasks.glue import SST2, STSB, CoLA
+from tasks.glue_nli import AX, MNLI, QNLI, RTE, WNLI
+from tasks.glue_paraphrase import MRPC, QQP
 from tasks.metrics import check as check_metrics
+from tasks.swag import CODAH, Swag
 from tasks.task import Task
 from tasks.text_classification import TextClassification
+from tasks.xnli import XNLI
 
 TASKS: dict[str, type[Task]] = {
     "sst-2": SST2,
     "cola": CoLA,
     "sts-b": STSB,
     "mrpc": MRPC,
+    "qqp": QQP,
+    "mnli": MNLI,
+    "ax": AX,
+    "qnli": QNLI,
     "rte": RTE,
     "wnli": WNLI,
+    "xnli": XNLI,
+    "swag": Swag,
+    "codah": CODAH,
     "text_classification": TextClassification,
 }
 
@@ -50,25 +62,30 @@ def make_task(
         name: see `task_class`.
         data_dir, files: see `Task`.
         metrics: instead of the task's official ones.
-        options: columns, labels and problem type, see `TextClassification`; the other tasks know
-            theirs, and take none but empty ones.
+        options: of the task's own constructor. None and empty ones are not given.
 
     Raises:
         InputError: an unknown task or metric, no such folder, or an option that is not the task's.
     """
     kind = task_class(name)
-    given = {split: path for split, path in (files or {}).items() if path}
-    if kind is TextClassification:
-        return TextClassification(data_dir, files=given, metrics=metrics, **options)
-    for option, value in options.items():
-        if value:
-            raise InputError(f"--{option} is for text_classification; {kind.name} knows its own")
-    task = kind(data_dir, files=given)
-    if metrics:
+    given = {option: value for option, value in options.items() if value}
+    if metrics and "metrics" in _options(kind):
+        given["metrics"] = metrics
+    for option in given.keys() - _options(kind):
+        others = ", ".join(key for key, other in TASKS.items() if option in _options(other))
+        raise InputError(f"--{option} is for {others}; {kind.name} knows its own")
+    task = kind(data_dir, files={k: path for k, path in (files or {}).items() if path}, **given)
+    if metrics and "metrics" not in given:
         if not isinstance(task, Classification):
             raise InputError(f"--metrics: {kind.name} knows its own; leave it out")
         task.metrics = check_metrics(metrics, task.problem_type, task.num_outputs)
     return task
+
+
+def _options(kind: type[Task]) -> set[str]:
+    """What a task can be told beside where its files are."""
+    parameters = inspect.signature(kind).parameters.values()
+    return {each.name for each in parameters if each.kind is each.KEYWORD_ONLY} - {"files"}
 
 
 def _plain(name: str) -> str:

@@ -1,13 +1,14 @@
-"""Tasks of GLUE, read from its own files.
+"""Tasks of GLUE on one sentence, and STS-B, read from its own files.
 
 Wang et al., 2018: https://arxiv.org/abs/1804.07461. Files are tab-separated (`|`
 below) without quoting: a quotation mark is a character. `test.tsv` has an `index` column and no
-labels.
+labels. The other pairs are in `tasks.glue_paraphrase` and `tasks.glue_nli`.
 """
 
+import dataclasses
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from bert_keras.errors import InputError
@@ -23,12 +24,20 @@ class GlueTask(Classification):
     Attributes:
         text_names: header names of the text columns.
         label_name: header name of the label column.
-        file_labels: the labels as the files write them, in the order of `labels`.
+        index_name: header name of the column that numbers the test rows.
+        other_names: what else files call these columns, {theirs: ours}.
+        file_labels: the labels as the files and the leaderboard write them, in the order of
+            `labels`.
+        empty_texts: whether an empty text is read as one, as every published number of the task
+            does; elsewhere it is an error.
     """
 
     text_names: ClassVar[tuple[str, ...]] = ("sentence",)
     label_name: ClassVar[str] = "label"
+    index_name: ClassVar[str] = "index"
+    other_names: ClassVar[Mapping[str, str]] = {}
     file_labels: ClassVar[tuple[str, ...]] = ("0", "1")
+    empty_texts: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -41,32 +50,39 @@ class GlueTask(Classification):
         for path in self.files.values():
             if path.suffix.lower() in (".jsonl", ".json", ".csv"):
                 raise InputError(
-                    f"{path}: --task_name={self.name} reads GLUE's own .tsv files; for this one "
+                    f"{path}: --task_name={self.name} reads the official .tsv files; for this one "
                     "say --task_name=text_classification"
                 )
 
     def read(self, split: str) -> list[Example]:
-        return self.examples(self.table(split), labelled=split != "test")
+        return self.examples(self.table(split), labelled=not split.startswith("test"))
 
     def table(self, split: str) -> tables.Table:
-        return tables.read_table(self.path(split))
+        table = tables.read_table(self.path(split))
+        names = tuple(self.other_names.get(name, name) for name in table.header or ())
+        return dataclasses.replace(table, header=names)
 
     def examples(self, table: tables.Table, labelled: bool) -> list[Example]:
         texts = [table.column(name) for name in self.text_names]
         label = table.column(self.label_name) if labelled else None
-        index = table.column("index") if "index" in (table.header or ()) else None
+        numbered = self.index_name in (table.header or ())
+        index = table.column(self.index_name) if numbered else None
         examples = []
         for row, cells in enumerate(table.rows):
             where = table.where(row)
+            pair = [cells[c] if self.empty_texts else text_cell(table, row, c) for c in texts]
             examples.append(
                 Example(
                     id=str(row) if index is None else cells[index],
-                    text=text_cell(table, row, texts[0]),
-                    text_b=text_cell(table, row, texts[1]) if len(texts) == 2 else None,
+                    text=pair[0],
+                    text_b=pair[1] if len(pair) == 2 else None,
                     label=None if label is None else self.parse_label(cells[label], where),
                     where=where,
                 )
             )
+        empty = sum(not all(cells[c].strip() for c in texts) for cells in table.rows)
+        if empty:
+            self.note(f"{table.path}: {empty} rows with an empty text, kept as they are")
         return examples
 
     def parse_label(self, cell: str, where: str) -> int | float:
@@ -76,6 +92,11 @@ class GlueTask(Classification):
         except ValueError:
             expected = " or ".join(self.file_labels)
             raise InputError(f"{where}: unknown label {cell!r}, expected {expected}") from None
+
+    def note(self, line: str) -> None:
+        """Adds a line to `found`, once however often the file is read."""
+        if line not in self.found:
+            self.found.append(line)
 
 
 class SST2(GlueTask):
@@ -91,8 +112,8 @@ class SST2(GlueTask):
 class CoLA(GlueTask):
     """Corpus of Linguistic Acceptability: is the sentence English?
 
-    No header: source, label, the author's mark, sentence.
-    "gj04 | 0 | * | They drank the pub."
+    Source, label, the author's mark, sentence: "gj04 | 0 | * | They drank the pub.". GLUE's train
+    and dev have no header; copies that name their columns are read by these names.
     """
 
     name = "cola"
@@ -101,16 +122,19 @@ class CoLA(GlueTask):
     columns: ClassVar[tuple[str, ...]] = ("source", "label", "mark", "sentence")
 
     def table(self, split: str) -> tables.Table:
-        if split == "test":
-            return tables.read_table(self.path(split))
-        bare = tables.read_table(self.path(split), header=False, columns=len(self.columns))
-        return tables.Table(bare.path, self.columns, bare.rows, bare.lines)
+        path = self.path(split)
+        if split == "test" or "sentence" in read_rows(path)[0]:
+            return super().table(split)
+        bare = tables.read_table(path, header=False, columns=len(self.columns))
+        return dataclasses.replace(bare, header=self.columns)
 
 
 class STSB(GlueTask):
     """Semantic Textual Similarity Benchmark: how alike are two sentences, 0 to 5?
 
-    "... A plane is taking off. | An air plane is taking off. | 5.000"
+    "... A plane is taking off. | An air plane is taking off. | 5.000". The files of the benchmark
+    itself, in GLUE's folder `original`, have no header, labels for test too, and rows of 7 columns
+    or more.
     """
 
     name = "sts-b"
@@ -119,6 +143,22 @@ class STSB(GlueTask):
     text_names = ("sentence1", "sentence2")
     label_name = "score"
     highest: ClassVar[float] = 5.0
+    original: ClassVar[tuple[str, ...]] = (
+        *("genre", "filename", "year", "old_index"),
+        *("score", "sentence1", "sentence2"),
+    )
+
+    def table(self, split: str) -> tables.Table:
+        path = self.path(split)
+        rows = read_rows(path)
+        width = len(self.original)
+        if len(rows[0]) < width or not rows[0][4].replace(".", "", 1).isdecimal():
+            return super().table(split)
+        for line, cells in enumerate(rows, start=1):
+            if len(cells) < width:
+                raise InputError(f"{path}:{line}: {len(cells)} columns, expected {width} or more")
+        cut = [cells[:width] for cells in rows]
+        return tables.Table(path, self.original, cut, list(range(1, len(cut) + 1)))
 
     def parse_label(self, cell: str, where: str) -> float:
         try:
@@ -130,79 +170,14 @@ class STSB(GlueTask):
         return score
 
 
-class MRPC(GlueTask):
-    """Microsoft Research Paraphrase Corpus: do two sentences of news say the same?
-
-    "Quality | #1 ID | #2 ID | #1 String | #2 String". Read from GLUE's train.tsv and dev.tsv,
-    or from Microsoft's msr_paraphrase_train.txt and msr_paraphrase_test.txt: with GLUE's
-    dev_ids.tsv beside them the pairs that it names are taken out of train as dev, without it the
-    (labelled) test file is dev.
-    """
-
-    name = "mrpc"
-    labels = ("not_equivalent", "equivalent")
-    metrics = ("accuracy", "f1")
-    text_names = ("#1 String", "#2 String")
-    label_name = "Quality"
-    file_names = {
-        "train": ("train.tsv", "msr_paraphrase_train.txt"),
-        "dev": ("dev.tsv", "msr_paraphrase_train.txt"),
-        "test": ("test.tsv", "msr_paraphrase_test.txt"),
-    }
-
-    def path(self, split: str) -> pathlib.Path:
-        path = super().path(split)
-        if split == "dev" and split not in self.files and path.name == "msr_paraphrase_train.txt":
-            test = path.with_name("msr_paraphrase_test.txt")
-            return path if path.with_name("dev_ids.tsv").is_file() else test
-        return path
-
-    def table(self, split: str) -> tables.Table:
-        path = self.path(split)
-        if split == "test" or path.name != "msr_paraphrase_train.txt" or split in self.files:
-            return tables.read_table(path)
-        dev_ids = path.with_name("dev_ids.tsv")
-        if not dev_ids.is_file():
-            return tables.read_table(path)
-        return _part(tables.read_table(path), dev_ids, inside=split == "dev")
+def read_rows(path: pathlib.Path) -> list[tuple[str, ...]]:
+    """The cells of every line, the header among them, however many a line has."""
+    lines = tables.read_text(path).rstrip("\r\n").split("\n")
+    return [tuple(line.removesuffix("\r").split("\t")) for line in lines]
 
 
-class RTE(GlueTask):
-    """Recognizing Textual Entailment: does the second sentence follow from the first?
-
-    "index | sentence1 | sentence2 | label", the label "entailment" or "not_entailment".
-    """
-
-    name = "rte"
-    labels = ("entailment", "not_entailment")
-    file_labels = labels
-    text_names = ("sentence1", "sentence2")
-
-
-class WNLI(GlueTask):
-    """Winograd Schema Challenge as entailment: is the pronoun filled in rightly?
-
-    "I stuck a pin through a carrot. When I pulled the pin out, it had a hole. | The carrot had a
-    hole. | 1". Dev contradicts train by design: the majority class is the score to know.
-    """
-
-    name = "wnli"
-    labels = ("not_entailment", "entailment")
-    text_names = ("sentence1", "sentence2")
-
-
-def _part(table: tables.Table, dev_ids: pathlib.Path, inside: bool) -> tables.Table:
-    """The rows whose two ids are in `dev_ids`, or those whose are not."""
-    named = {row[:2] for row in tables.read_table(dev_ids, header=False, columns=2).rows}
-    first, second = table.column("#1 ID"), table.column("#2 ID")
-    kept = [
-        row
-        for row, cells in enumerate(table.rows)
-        if ((cells[first], cells[second]) in named) == inside
-    ]
-    if not kept:
-        which = "none" if inside else "all"
-        raise InputError(f"{dev_ids}: names {which} of the pairs in {table.path}; wrong file?")
-    return tables.Table(
-        table.path, table.header, [table.rows[r] for r in kept], [table.lines[r] for r in kept]
+def kept(table: tables.Table, rows: Sequence[int]) -> tables.Table:
+    """The table with these rows alone."""
+    return dataclasses.replace(
+        table, rows=[table.rows[row] for row in rows], lines=[table.lines[row] for row in rows]
     )

@@ -25,7 +25,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "task_name",
         None,
-        "sst-2, cola, sts-b, mrpc, rte, wnli, or text_classification for files of your own.",
+        "sst-2, cola, sts-b, mrpc, qqp, mnli, ax, qnli, rte, wnli (GLUE), xnli, swag, codah, or "
+        "text_classification for files of your own.",
         **text,
     )
     flags.DEFINE_string(
@@ -75,7 +76,9 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "class_weights", None, "balanced, or label:weight,label:weight (1.0 for the rest).", **text
     )
-    flags.DEFINE_string("text_column", None, "text_classification: column of the text.", **text)
+    flags.DEFINE_string(
+        "text_column", None, "text_classification, swag: column of the text.", **text
+    )
     flags.DEFINE_string("text_b_column", None, "Column of a pair's second text.", **text)
     flags.DEFINE_string("label_column", None, "Column of the label.", **text)
     flags.DEFINE_list("labels", [], "Label names, in the order of the outputs.", **text)
@@ -90,6 +93,16 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         **text,
     )
     flags.DEFINE_list("metrics", [], "Metrics, instead of the task's official ones.", **text)
+    flags.DEFINE_list("ending_columns", [], "swag: columns of the endings.", **text)
+    flags.DEFINE_string("train_language", None, "xnli: language to train on; en.", **text)
+    flags.DEFINE_list("eval_languages", [], "xnli: those to evaluate on; all there are.", **text)
+
+
+# What is given to the task's constructor; each task knows some of them.
+OPTIONS = (
+    *("text_column", "text_b_column", "label_column", "labels", "label_separator"),
+    *("problem_type", "ending_columns", "train_language", "eval_languages", "metrics"),
+)
 
 
 def main(FLAGS: flags.FlagValues) -> None:
@@ -101,13 +114,7 @@ def main(FLAGS: flags.FlagValues) -> None:
         FLAGS.task_name,
         FLAGS.data_dir,
         files={"train": FLAGS.train_file, "dev": FLAGS.eval_file, "test": FLAGS.predict_file},
-        text_column=FLAGS.text_column,
-        text_b_column=FLAGS.text_b_column,
-        label_column=FLAGS.label_column,
-        labels=FLAGS.labels,
-        label_separator=FLAGS.label_separator,
-        problem_type=FLAGS.problem_type,
-        metrics=FLAGS.metrics,
+        **{name: FLAGS[name].value for name in OPTIONS},
     )
     names = [field.name for field in dataclasses.fields(FinetuneSettings)]
     finetune(
