@@ -6,11 +6,12 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bert_keras import models, spans
+from bert_keras import models
 from bert_keras.answers import choices, classification, entities, questions
 from bert_keras.answers.fill_mask import fill_mask
 from bert_keras.config import BertConfig
 from bert_keras.errors import InputError
+from bert_keras.spans import decoding, windows
 from bert_keras.text.tokenizer import Tokenizer
 
 # What task.json says where it is silent or absent. `max_seq_length` is in tokens, None for all
@@ -24,9 +25,9 @@ TASK_DEFAULTS: dict[str, Any] = {
     "text_columns": None,
     "threshold": 0.5,
     "metrics": [],
-    "doc_stride": spans.DOC_STRIDE,
-    "max_query_length": spans.MAX_QUERY_LENGTH,
-    "max_answer_length": spans.MAX_ANSWER_LENGTH,
+    "doc_stride": windows.DOC_STRIDE,
+    "max_query_length": windows.MAX_QUERY_LENGTH,
+    "max_answer_length": decoding.MAX_ANSWER_LENGTH,
     "null_score_diff_threshold": None,
 }
 

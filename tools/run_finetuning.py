@@ -76,9 +76,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "class_weights", None, "balanced, or label:weight,label:weight (1.0 for the rest).", **text
     )
-    flags.DEFINE_string(
-        "text_column", None, "text_classification, swag: column of the text.", **text
-    )
+    flags.DEFINE_string("text_column", None, "Column of the text, or the context.", **text)
     flags.DEFINE_string("text_b_column", None, "Column of a pair's second text.", **text)
     flags.DEFINE_string("label_column", None, "Column of the label.", **text)
     flags.DEFINE_list("labels", [], "Label names, in the order of the outputs.", **text)

@@ -13,6 +13,9 @@ from bert_keras.text.tokenizer import Tokenizer
 
 Question = tuple[str, Sequence[str]]
 
+# The logit of an ending that is none: so low that its probability is 0.
+NO_ENDING = -1e30
+
 
 def encode(
     tokenizer: Tokenizer,
@@ -52,7 +55,7 @@ def choose(
     Args:
         network: scores each ending.
         tokenizer: the model's.
-        questions: (context, endings).
+        questions: (context, endings); an ending "" is none, and never chosen.
         max_seq_length: in tokens, of a context with one ending.
         batch_size: questions at a time.
 
@@ -70,21 +73,21 @@ def choose(
     rows = encode(tokenizer, questions, max_seq_length=max_seq_length)
     batches = eval_batches(rows, batch_size, pad_token_id=network.config.pad_token_id)
     scores = prediction.predict_outputs(network, batches)["logits"]
-    counts = np.diff(rows.starts)
-    return [_answer(row[:count]) for row, count in zip(scores, counts, strict=True)]
+    return [_answer(row, endings) for row, (_, endings) in zip(scores, questions, strict=True)]
 
 
 def _is_question(question: Any) -> bool:
     if isinstance(question, str) or not isinstance(question, Sequence) or len(question) != 2:
         return False
     context, endings = question
-    if isinstance(endings, str) or not isinstance(endings, Sequence) or not endings:
+    if isinstance(endings, str) or not isinstance(endings, Sequence):
         return False
-    return all(isinstance(text, str) for text in (context, *endings))
+    return all(isinstance(text, str) for text in (context, *endings)) and any(endings)
 
 
-def _answer(logits: np.ndarray) -> dict[str, Any]:
-    logits = logits.astype("float64")
+def _answer(logits: np.ndarray, endings: Sequence[str]) -> dict[str, Any]:
+    there = np.array([ending != "" for ending in endings])
+    logits = np.where(there, logits[: len(endings)].astype("float64"), NO_ENDING)
     p = np.exp(logits - logits.max())
     return {
         "choice": int(logits.argmax()),

@@ -7,6 +7,8 @@ from bert_keras import models, prediction, spans
 from bert_keras.data.features import Examples
 from bert_keras.data.pipeline import eval_batches
 from bert_keras.errors import InputError
+from bert_keras.spans.decoding import MAX_ANSWER_LENGTH
+from bert_keras.spans.windows import DOC_STRIDE, MAX_QUERY_LENGTH, MAX_SEQ_LENGTH
 from bert_keras.text.tokenizer import Tokenizer
 
 
@@ -20,10 +22,10 @@ def answer_questions(
     tokenizer: Tokenizer,
     questions: Sequence[tuple[str, str]],
     *,
-    max_seq_length: int = spans.MAX_SEQ_LENGTH,
-    doc_stride: int = spans.DOC_STRIDE,
-    max_query_length: int = spans.MAX_QUERY_LENGTH,
-    max_answer_length: int = spans.MAX_ANSWER_LENGTH,
+    max_seq_length: int = MAX_SEQ_LENGTH,
+    doc_stride: int = DOC_STRIDE,
+    max_query_length: int = MAX_QUERY_LENGTH,
+    max_answer_length: int = MAX_ANSWER_LENGTH,
     null_score_diff_threshold: float | None = None,
     batch_size: int = 32,
 ) -> list[dict[str, Any]]:
