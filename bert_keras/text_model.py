@@ -72,6 +72,17 @@ class TextModel:
         most = self.network.config.max_position_embeddings
         return self.setting("max_seq_length") or min(most, self.tokenizer.model_max_length)
 
+    @property
+    def inputs(self) -> tuple[str, ...] | None:
+        """The names of what an example has; None for a classifier of one text or two."""
+        if isinstance(self.network, models.SpanPredictor):
+            return ("question", "context")
+        if isinstance(self.network, models.MultipleChoice):
+            return ("context", "endings")
+        if not isinstance(self.network, models.Classifier):
+            return ("text",)
+        return {None: None, 1: ("text",), 2: ("text_a", "text_b")}[self.setting("text_columns")]
+
     def setting(self, name: str) -> Any:
         """Returns an entry of `task`, or its default."""
         return self.task.get(name, TASK_DEFAULTS.get(name))

@@ -5,8 +5,9 @@
     python -m tools.predict --server=http://localhost:8501/v1/models/sentiment < reviews.txt
     python -m tools.predict --task_name=fill_mask --model_dir=MODEL --text="a [MASK] film"
 
-One text a line; two columns with a tab between them for models that compare two texts. The
-answers are in the order of the texts and look the same whoever answers.
+One example a line: a text; two columns with a tab between them for models of two texts (question
+and context); a context and its endings, all with tabs between them, for models that choose. The
+answers are in the order of the examples and look the same whoever answers.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import io
 import itertools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 from absl import flags
@@ -45,7 +46,10 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         "text", [], "A text; may be given many times.", flag_values=flag_values
     )
     flags.DEFINE_multi_string(
-        "text_b", [], "The second text of each pair, as often as --text.", flag_values=flag_values
+        "text_b",
+        [],
+        "The second text of each pair, as often as --text; or the endings of one --text.",
+        flag_values=flag_values,
     )
     flags.DEFINE_string(
         "input_file",
@@ -89,77 +93,81 @@ def main(FLAGS: flags.FlagValues) -> None:
         )
     if FLAGS.text and FLAGS.input_file:
         raise command.UsageError("give --text or --input_file, not both")
-    if FLAGS.text_b and len(FLAGS.text_b) != len(FLAGS.text):
-        raise command.UsageError(
-            f"--text_b is given {len(FLAGS.text_b)} times and --text {len(FLAGS.text)} times"
-        )
     if FLAGS.task_name and not FLAGS.model_dir:
         raise command.UsageError(f"--task_name={FLAGS.task_name} needs --model_dir")
-    model, columns = open_model(FLAGS)
-    predict = model.predict
+    model = open_model(FLAGS)
+    names, predict = model.inputs, model.predict
     if FLAGS.task_name == "fill_mask":
-        columns, predict = 1, functools.partial(model.fill_mask, top_k=FLAGS.top_k)
-    if FLAGS.text_columns:
-        columns = int(FLAGS.text_columns)
+        names, predict = ("text",), functools.partial(model.fill_mask, top_k=FLAGS.top_k)
+    if FLAGS.text_columns and names is None:
+        names = ("text",) if FLAGS.text_columns == "1" else ("text_a", "text_b")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale is: this is JSON
     size = FLAGS.predict_batch_size
-    for batch in batches(read_texts(FLAGS, columns), 8 * size):
-        for text, answer in zip(batch, predict(batch, batch_size=size)):
-            pair = (text,) if isinstance(text, str) else text
-            names = ("text",) if len(pair) == 1 else ("text_a", "text_b")
-            print(json.dumps({**dict(zip(names, pair)), **answer}, ensure_ascii=False))
+    for batch in batches(read_examples(FLAGS, names), 8 * size):
+        for example, answer in zip(batch, predict(batch, batch_size=size)):
+            cells = (example,) if isinstance(example, str) else example
+            told = names or (("text",) if len(cells) == 1 else ("text_a", "text_b"))
+            print(json.dumps({**dict(zip(told, cells)), **answer}, ensure_ascii=False))
         sys.stdout.flush()
 
 
-def open_model(FLAGS: flags.FlagValues) -> tuple[Any, int | None]:
-    """Returns what answers, and how many texts it takes (None: either)."""
+def open_model(FLAGS: flags.FlagValues) -> Any:
+    """Returns what answers: `inputs`, the names of what an example has, and `predict`."""
     if FLAGS.model_dir:
         import bert_keras
 
-        model = bert_keras.load(FLAGS.model_dir)
-        return model, model.setting("text_columns")
+        return bert_keras.load(FLAGS.model_dir)
     from bert_keras.serving import client
 
-    asked = (
-        client.connect(FLAGS.server)
-        if FLAGS.server
-        else client.SavedModelClient(FLAGS.savedmodel_dir)
-    )
-    return asked, asked.text_columns
+    if FLAGS.server:
+        return client.connect(FLAGS.server)
+    return client.SavedModelClient(FLAGS.savedmodel_dir)
 
 
-def read_texts(FLAGS: flags.FlagValues, columns: int | None) -> Iterator[Any]:
-    """Yields strings, or pairs of strings, from wherever the flags say."""
+def read_examples(FLAGS: flags.FlagValues, names: Sequence[str] | None) -> Iterator[Any]:
+    """Yields what the model takes, from wherever the flags say."""
     if FLAGS.text:
         first, second = ([in_utf8(text) for text in texts] for texts in (FLAGS.text, FLAGS.text_b))
+        if names == ("context", "endings"):
+            if len(first) != 1:
+                raise command.UsageError("give one --text and its endings, each as --text_b")
+            yield first[0], second
+            return
+        if second and len(second) != len(first):
+            raise command.UsageError(
+                f"--text_b is given {len(second)} times and --text {len(first)} times"
+            )
         yield from zip(first, second) if second else first
     elif FLAGS.input_file:
         with open(FLAGS.input_file, "rb") as file:
-            yield from read_lines(file, FLAGS.input_file, columns)
+            yield from read_lines(file, FLAGS.input_file, names)
     else:
-        yield from read_lines(sys.stdin.buffer, "standard input", columns)
+        yield from read_lines(sys.stdin.buffer, "standard input", names)
 
 
-def read_lines(file: BinaryIO, name: str, columns: int | None) -> Iterator[Any]:
-    """Yields the text or the pair on every line; what is not UTF-8 becomes U+FFFD."""
+def read_lines(file: BinaryIO, name: str, names: Sequence[str] | None) -> Iterator[Any]:
+    """Yields the example on every line; what is not UTF-8 becomes U+FFFD."""
     for number, line in enumerate(file, start=1):
         text = line.rstrip(b"\r\n").decode("utf-8", "replace")
-        if columns is None and "\t" in text:
+        if names is None and "\t" in text:
             raise InputError(
                 f"{name}, line {number}: a tab, and the model does not say how many texts it "
                 "takes; say --text_columns=2 for pairs, --text_columns=1 for one text."
             )
-        if columns != 2:
+        if names is None or len(names) == 1:
             yield text
             continue
-        pair = text.split("\t")
-        if len(pair) != 2:
+        cells = text.split("\t")
+        if names[-1] == "endings" and len(cells) > 1:
+            yield cells[0], cells[1:]
+        elif len(cells) == 2:
+            yield tuple(cells)
+        else:
             raise InputError(
-                f"{name}, line {number}: {len(pair)} column(s); this model compares two texts, "
-                "expected two columns with a tab between them."
+                f"{name}, line {number}: {len(cells)} column(s); this model takes "
+                f"{' and '.join(names)}, with a tab between them."
             )
-        yield tuple(pair)
 
 
 def in_utf8(argument: str) -> str:
@@ -167,9 +175,9 @@ def in_utf8(argument: str) -> str:
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def batches(texts: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    """Yields lists of `size` texts, the last one shorter."""
-    while batch := list(itertools.islice(texts, size)):
+def batches(examples: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    """Yields lists of `size` examples, the last one shorter."""
+    while batch := list(itertools.islice(examples, size)):
         yield batch
 
 

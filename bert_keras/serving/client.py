@@ -12,15 +12,14 @@ import re
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from bert_keras.errors import InputError
+from bert_keras.serving import received
 from bert_keras.serving.model_store import find_versions
-
-Texts = Sequence[str] | Sequence[tuple[str, str]]
 
 _GRPC = re.compile(r"grpc://(?P<address>[^/]+)/(?P<name>[^/]+)(?:/versions/(?P<version>\d+))?/?")
 _REST = re.compile(r"https?://[^/]+(?:/.*)?/v1/models/[^/:]+(?:/versions/\d+)?/?", re.I)
@@ -52,7 +51,7 @@ class Client(abc.ABC):
     """A model behind TensorFlow Serving's signatures; a subclass says how they are called."""
 
     _labels: list[str] | None = None
-    _columns: list[str] | None = None
+    _inputs: tuple[str, ...] | None = None
 
     @abc.abstractmethod
     def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -63,69 +62,37 @@ class Client(abc.ABC):
         """The names of a signature's inputs."""
 
     @property
-    def text_columns(self) -> int:
-        """1 if the model takes one text, 2 if it takes a pair."""
-        return len(self._input_columns())
+    def inputs(self) -> tuple[str, ...]:
+        """The names of what an example has, such as ("text",) or ("question", "context")."""
+        if self._inputs is None:
+            self._inputs = received.input_names(self.input_names("serving_default"))
+        return self._inputs
 
-    def predict(self, texts: Texts, *, batch_size: int = 32) -> list[dict[str, Any]]:
-        """Answers texts (or pairs of texts) in their order, as `TextModel.predict` does.
+    def predict(self, examples: Sequence[Any], *, batch_size: int = 32) -> list[dict[str, Any]]:
+        """Answers examples in their order, as `TextModel.predict` does.
 
         Args:
-            texts: strings, or pairs of strings for a model of two texts.
-            batch_size: texts in one request.
+            examples: what the model takes: texts, pairs, or a text with a list of endings.
+            batch_size: examples in one request.
 
         Raises:
             InputError: the server cannot be reached, or refuses; with its message.
         """
-        columns = self._input_columns()
+        names = self.inputs
         self._labels = None  # the server may have gone on to another version
         answers: list[dict[str, Any]] = []
-        for start in range(0, len(texts), batch_size):
-            batch = texts[start : start + batch_size]
-            rows = [(text,) if isinstance(text, str) else tuple(text) for text in batch]
-            for row in rows:
-                if len(row) != len(columns):
-                    raise InputError(
-                        f"this model takes {len(columns)} text(s) at a time, not {len(row)}."
-                    )
-            inputs = {name: [_clean(row[i]) for row in rows] for i, name in enumerate(columns)}
-            answers += self._to_answers(self.run("serving_default", inputs))
+        for start in range(0, len(examples), batch_size):
+            batch = examples[start : start + batch_size]
+            inputs = {name: _clean(x) for name, x in received.columns(names, batch).items()}
+            outputs = self.run("serving_default", inputs)
+            answers += received.answers(outputs, batch, self._label_names)
         return answers
 
-    def _input_columns(self) -> list[str]:
-        if self._columns is None:
-            names = sorted(self.input_names("serving_default"))
-            if names not in (["text"], ["text_a", "text_b"]):
-                raise InputError(
-                    f"this model takes {', '.join(names)}; expected text, or text_a and text_b."
-                )
-            self._columns = names
-        return self._columns
-
-    def _to_answers(self, outputs: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
-        if "score" in outputs:
-            yield from ({"score": float(score)} for score in outputs["score"])
-            return
-        if not {"label", "probabilities", "logits"} <= set(outputs):
-            raise InputError(
-                f"the model answers with {', '.join(sorted(outputs))}; expected score, or label, "
-                "probabilities and logits, as export_savedmodel writes them."
-            )
-        probabilities, chosen = outputs["probabilities"], outputs["label"]
+    def _label_names(self, count: int) -> list[str]:
         if self._labels is None:
-            index = list(range(probabilities.shape[1]))
-            names = self.run("labels", {"index": index})
+            names = self.run("labels", {"index": list(range(count))})
             self._labels = [_text(name) for name in next(iter(names.values())).tolist()]
-        for row in range(len(probabilities)):
-            if chosen.ndim == 1:
-                answer: dict[str, Any] = {"label": _text(chosen[row])}
-            else:
-                answer = {"labels": [_text(name) for name in chosen[row] if name]}
-            answer["probabilities"] = dict(
-                zip(self._labels, map(float, probabilities[row]), strict=True)
-            )
-            answer["logits"] = [float(value) for value in outputs["logits"][row]]
-            yield answer
+        return self._labels
 
 
 class SavedModelClient(Client):
@@ -282,14 +249,17 @@ class GrpcClient(Client):
 
 
 def _to_array(values: Sequence[Any]) -> np.ndarray:
-    if values and isinstance(values[0], str):
-        return np.array([value.encode("utf-8") for value in values], dtype=object)
-    return np.array(values, dtype=np.int32)
+    if values and isinstance(values[0], int):
+        return np.array(values, dtype=np.int32)
+    rows = [[x.encode("utf-8") for x in v] if isinstance(v, list) else v.encode() for v in values]
+    return np.array(rows, dtype=object)
 
 
-def _clean(text: str) -> str:
-    """A text without lone surrogates, which have no UTF-8 and no tokens either."""
-    return text.encode("utf-8", "ignore").decode("utf-8")
+def _clean(value: Any) -> Any:
+    """Texts, or lists of them, without lone surrogates, which have no UTF-8 and no tokens."""
+    if isinstance(value, list):
+        return [_clean(each) for each in value]
+    return value.encode("utf-8", "ignore").decode("utf-8")
 
 
 def _text(value: Any) -> str:

@@ -4,8 +4,8 @@
 to the most of the batch, `entity` (the words as sent) and `type`, string [B, E], `start` and `end`
 (characters), int32 [B, E], `score`, float32 [B, E].
 
-The graph repeats `bert_keras.answers.entities` op for op: words as `entities.words` finds them, rows
-as `entities.windows` makes them in its sentence mode, the reading of tags of `entities.tags`.
+The graph repeats `bert_keras.answers.entities` op for op: words as `entities.words` finds them,
+rows as `entities.windows` makes them in its sentence mode, the reading of tags of `entities.tags`.
 """
 
 from collections.abc import Sequence

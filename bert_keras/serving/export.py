@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -13,13 +14,24 @@ import tensorflow as tf
 import bert_keras
 from bert_keras.errors import InputError
 from bert_keras.files import new_directory, write_json, write_text
-from bert_keras.models import Classifier
+from bert_keras.models import (
+    Classifier,
+    EncoderModel,
+    MultipleChoice,
+    SpanPredictor,
+    TokenTagger,
+)
+from bert_keras.serving import received
+from bert_keras.serving.agreement import differs
+from bert_keras.serving.choice_signature import ChoiceMaker
+from bert_keras.serving.classification_signature import TextClassifier
+from bert_keras.serving.entity_signature import EntityFinder
 from bert_keras.serving.inference_network import inference_network
 from bert_keras.serving.model_store import find_versions
 from bert_keras.serving.op_check import OLDEST_TARGET, check_ops
+from bert_keras.serving.question_signature import QuestionAnswerer
 from bert_keras.serving.servable import WARM_UP_FILE, Servable
 from bert_keras.serving.signatures import TEXT_SIGNATURE, ServingModule
-from bert_keras.text.graph_tokenizer import GraphTokenizer
 from bert_keras.text_model import TextModel
 
 LABELS_FILE = "assets.extra/labels.txt"
@@ -37,8 +49,16 @@ PROBES = (
     "unbelievably" * 30,
 )
 
-# The most that a logit may differ; in bfloat16, where the order of sums shows, the most that it may
-# differ in proportion to the largest.
+# By the class of the network.
+SIGNATURES: dict[type[EncoderModel], type[ServingModule]] = {
+    Classifier: TextClassifier,
+    TokenTagger: EntityFinder,
+    SpanPredictor: QuestionAnswerer,
+    MultipleChoice: ChoiceMaker,
+}
+
+# The most that a number may differ; in bfloat16, where the order of sums shows, the most that it
+# may differ in proportion to the largest.
 _TOLERANCE = 1e-4
 _BFLOAT16_TOLERANCE = 5e-2
 
@@ -60,7 +80,7 @@ def export_saved_model(
     neither Keras nor this library to be served.
 
     Args:
-        model: a sequence classifier with its tokenizer.
+        model: a network with a fine-tuned head, and its tokenizer.
         export_dir: where the versions lie.
         version: a positive number; by default one more than the highest there.
         unpad: leave out the padding between rows, which is exact for real tokens and faster.
@@ -72,7 +92,7 @@ def export_saved_model(
         The version's path.
 
     Raises:
-        InputError: the model is no sequence classifier, the version exists, an op is not known
+        InputError: the model has no such head, the version exists, an op is not known
             to the target, or the answers differ.
     """
     if keras.backend.backend() != "tensorflow":
@@ -87,95 +107,78 @@ def export_saved_model(
     if version < 1:
         raise InputError(f"--version {version}: expected a positive number.")
     with new_directory(export_dir / str(version)) as directory:
-        module = ServingModule(
-            inference_network(model.network, unpad=unpad),
-            GraphTokenizer(model.tokenizer),
-            problem_type=str(model.problem_type),
-            labels=_label_names(model),
-            text_columns=model.setting("text_columns"),
-            max_seq_length=model.max_seq_length,
-            threshold=model.setting("threshold"),
-        )
+        network = inference_network(model.network, unpad=unpad)
+        module = SIGNATURES[type(model.network)](model, network)
         tf.saved_model.save(module, str(directory), signatures=module.signatures())
         check_ops(directory, target)
         _compare(model, Servable(directory))
         (directory / "assets.extra").mkdir()
-        _write_warm_up(directory / WARM_UP_FILE, _request_inputs(model, PROBES[:2]))
-        if model.problem_type != "regression":
-            write_text(directory / LABELS_FILE, "\n".join(_label_names(model)) + "\n")
+        _write_warm_up(directory / WARM_UP_FILE, _request_inputs(model, probes(model)[:2]))
+        if model.labels:
+            write_text(directory / LABELS_FILE, "\n".join(model.labels) + "\n")
         write_json(directory / PROVENANCE_FILE, _provenance(model, unpad, target))
     return export_dir / str(version)
 
 
 def _settled(model: TextModel, max_seq_length: int | None, text_columns: int | None) -> TextModel:
     """The model with every setting that the export needs fixed, or a refusal."""
-    if model.problem_type is None or not isinstance(model.network, Classifier):
+    network = model.network
+    classifies = isinstance(network, Classifier)
+    if type(network) not in SIGNATURES or (classifies and model.problem_type is None):
         raise InputError(
-            f"a {type(model.network).__name__} has no answer to a text; only sequence classifiers "
-            "can be exported. Fine-tune one, or load with head='sequence_classification'."
+            f"a {type(network).__name__} has no answer to a text, and cannot be exported. "
+            "Fine-tune one, or load with head='sequence_classification' or another."
         )
-    most = model.network.config.max_position_embeddings
+    if text_columns and not classifies:
+        raise InputError(f"--text_columns: a {type(network).__name__} takes other inputs.")
+    most = network.config.max_position_embeddings
     length = max_seq_length or model.max_seq_length
-    columns = text_columns or model.setting("text_columns") or 1
-    least = 2 + columns
+    task = {**model.task, "max_seq_length": length}
+    if classifies:
+        task["text_columns"] = text_columns or model.setting("text_columns") or 1
+    least = 2 + len(dataclasses.replace(model, task=task).inputs or ())
     if not least <= length <= most:
         raise InputError(f"--max_seq_length {length}: expected {least} to {most} for this model.")
-    task = {**model.task, "max_seq_length": length, "text_columns": columns}
-    return dataclasses.replace(model, task=task)
+    labels = model.labels
+    if model.problem_type == "regression":
+        labels = None
+    elif labels is None and hasattr(network, "num_labels"):
+        labels = list(map(str, range(network.num_labels)))
+    return dataclasses.replace(model, task=task, labels=labels)
 
 
-def _label_names(model: TextModel) -> list[str]:
-    return list(model.labels or map(str, range(model.network.num_labels)))
+def probes(model: TextModel) -> list[Any]:
+    """What the reloaded model is asked: `PROBES`, in the form that the model takes."""
+    turned = list(reversed(PROBES))
+    if model.inputs == ("text",):
+        return list(PROBES)
+    if model.inputs == ("context", "endings"):
+        pairs = zip(PROBES, turned, strict=True)
+        return [(text, [other or "no", "yes", text or "maybe"]) for text, other in pairs]
+    return list(zip(PROBES, turned, strict=True))
 
 
-def _request_inputs(model: TextModel, texts: Any) -> dict[str, np.ndarray]:
-    columns = {"text": list(texts)}
-    if model.setting("text_columns") == 2:
-        columns = {"text_a": list(texts), "text_b": list(reversed(texts))}
-    return {
-        name: np.array([text.encode("utf-8") for text in column], dtype=object)
-        for name, column in columns.items()
-    }
+def _request_inputs(model: TextModel, examples: Sequence[Any]) -> dict[str, np.ndarray]:
+    found = received.columns(model.inputs or (), examples)
+    return {name: np.vectorize(str.encode, otypes=[object])(x) for name, x in found.items()}
 
 
 def _compare(model: TextModel, servable: Servable) -> None:
     """Raises if the reloaded model answers the probes otherwise than the Keras model."""
-    texts: list[Any] = list(PROBES)
-    if model.setting("text_columns") == 2:
-        texts = list(zip(PROBES, reversed(PROBES)))
-    expected = model.predict(texts)
-    outputs = servable.run(TEXT_SIGNATURE, _request_inputs(model, PROBES))
-    for row, answer in enumerate(expected):
-        kind = "score" if "score" in answer else "logits"
-        wanted, found = np.atleast_1d(answer[kind]), np.atleast_1d(outputs[kind][row])
-        tolerance = _TOLERANCE
-        if model.network.compute_dtype != "float32":
-            tolerance = _BFLOAT16_TOLERANCE * max(1.0, float(np.max(np.abs(wanted))))
-        difference = float(np.max(np.abs(wanted - found)))
-        if not difference <= tolerance:  # a NaN is no match either
+    examples = probes(model)
+    expected = model.predict(examples)
+    outputs = servable.run(TEXT_SIGNATURE, _request_inputs(model, examples))
+    found = received.answers(outputs, examples, lambda count: list(model.labels or ()))
+    tolerance = _TOLERANCE
+    if model.network.compute_dtype != "float32":
+        tolerance = _BFLOAT16_TOLERANCE
+    for example, wanted, given in zip(examples, expected, found, strict=True):
+        difference = differs(wanted, given, tolerance, model.setting("threshold"))
+        if difference:
             raise InputError(
-                f"the SavedModel answers {texts[row]!r:.60} with logits that differ by "
-                f"{difference:.2g} from the Keras model's; nothing was written."
-            )
-        if not _same_label(answer, outputs, row, tolerance, model.setting("threshold")):
-            raise InputError(
-                f"the SavedModel gives {texts[row]!r:.60} another label than the Keras model; "
+                f"the SavedModel answers {example!r:.60} with {difference} than the Keras model; "
                 "nothing was written."
             )
-
-
-def _same_label(
-    answer: dict[str, Any], outputs: Any, row: int, tolerance: float, threshold: float
-) -> bool:
-    if "score" in answer:
-        return True
-    if "labels" in answer:
-        found = [name.decode() for name in outputs["label"][row] if name]
-        near = {n for n, p in answer["probabilities"].items() if abs(p - threshold) <= tolerance}
-        return set(found) ^ set(answer["labels"]) <= near
-    best = sorted(answer["logits"])[-2:]
-    tie = len(best) == 2 and best[1] - best[0] <= 2 * tolerance
-    return outputs["label"][row].decode() == answer["label"] or tie
 
 
 def _write_warm_up(path: pathlib.Path, inputs: dict[str, np.ndarray]) -> None:
@@ -200,7 +203,7 @@ def _provenance(model: TextModel, unpad: bool, target: str) -> dict[str, Any]:
         "packages": {name: importlib.metadata.version(name) for name in packages},
         "tensorflow_serving": f">={target}",
         "problem_type": model.problem_type,
-        "labels": None if model.problem_type == "regression" else _label_names(model),
+        "labels": model.labels,
         "task": model.task,
         "dtype": model.network.dtype_policy.name,
         "unpad": unpad,
@@ -210,7 +213,7 @@ def _provenance(model: TextModel, unpad: bool, target: str) -> dict[str, Any]:
     }
 
 
-def _digest(network: Classifier) -> str:
+def _digest(network: EncoderModel) -> str:
     digest = hashlib.sha256()
     for variable in network.variables:
         value = keras.ops.convert_to_numpy(variable)

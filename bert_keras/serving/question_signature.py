@@ -4,8 +4,8 @@
 int32 [B] (characters of the context as sent), `score` and `no_answer_probability`, float32 [B].
 Where there is no answer `answer` is "" and `start` and `end` are -1.
 
-The graph repeats `bert_keras.answers.questions` op for op: windows as `spans.windows` cuts them, the
-best span as `spans.decoding` finds it.
+The graph repeats `bert_keras.answers.questions` op for op: windows as `spans.windows` cuts them,
+the best span as `spans.decoding` finds it.
 """
 
 from typing import Any, NamedTuple
@@ -115,8 +115,12 @@ class QuestionAnswerer(ServingModule):
         answers: tf.Tensor,
         context: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The best span of each example [B]: its first token of all, its tokens less 1, its score
-        (`_NONE` without any), and the null score."""
+        """The best span of each example.
+
+        Returns:
+            Its first token, of all context tokens of the batch; its tokens less 1; its score,
+            `_NONE` without any; the null score. [B] each.
+        """
         start, end = (tf.cast(outputs[f"{end}_logits"], tf.float64) for end in ("start", "end"))
         column = tf.range(tf.shape(start)[1])[tf.newaxis, :]
         before = (column < offset[:, tf.newaxis]) | (

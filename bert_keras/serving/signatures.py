@@ -2,8 +2,8 @@
 
 `serving_default` takes text; `classification_signature`, `entity_signature`, `question_signature`
 and `choice_signature` say what goes in and what comes out.
-`token_ids`: `token_ids segment_ids padding_mask`, int32 [B, T] (choices: [B, C, T]) -> the network's
-outputs: `logits`, or `start_logits` and `end_logits`.
+`token_ids`: `token_ids segment_ids padding_mask`, int32 [B, T] (choices: [B, C, T]) -> what the
+network gives: `logits`, or `start_logits` and `end_logits`.
 `labels`: `index`, int32 [n] -> `label` [n], the names of these classes; where there are any.
 """
 

@@ -34,7 +34,7 @@ def test_every_way_gives_the_same_answers(server, toy_dir):
     texts = ["a", "abcd", "é\u0000\ufffd", "\ud800"] * 5  # the last one has no UTF-8
     answers = {}
     for name, client in clients(server, toy_dir).items():
-        assert client.text_columns == 1
+        assert client.inputs == ("text",)
         answers[name] = client.predict(texts, batch_size=3)
     first = answers["here"]
     assert [answer["label"] for answer in first[:4]] == ["short", "long", "long", "short"]

@@ -170,7 +170,7 @@ def test_pairs_of_texts(tmp_path):
     model = tiny_text_model(tmp_path / "v", text_columns=2, max_seq_length=20)
     path = export_saved_model(model, tmp_path / "e")
     client = SavedModelClient(path)
-    assert client.text_columns == 2
+    assert client.inputs == ("text_a", "text_b")
     assert_same_answers(client.predict(PAIRS), model.predict(PAIRS))
     with pytest.raises(InputError, match="2 text"):
         client.predict(["alone"])

@@ -47,7 +47,7 @@ def test_a_directory_of_transformers_own_files_does(model_dir, tmp_path):
     )
     assert path.endswith("/1700000000")
     client = SavedModelClient(path)
-    assert client.text_columns == 2
+    assert client.inputs == ("text_a", "text_b")
     names = json.loads((plain / "config.json").read_text())["id2label"]
     assert list(client.predict(PAIRS)[0]["probabilities"]) == list(names.values())
 
