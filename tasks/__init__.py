@@ -11,6 +11,8 @@ from tasks.glue import SST2, STSB, CoLA
 from tasks.glue_nli import AX, MNLI, QNLI, RTE, WNLI
 from tasks.glue_paraphrase import MRPC, QQP
 from tasks.metrics import check as check_metrics
+from tasks.ner import NER
+from tasks.squad import Squad
 from tasks.swag import CODAH, Swag
 from tasks.task import Task
 from tasks.text_classification import TextClassification
@@ -28,6 +30,8 @@ TASKS: dict[str, type[Task]] = {
     "rte": RTE,
     "wnli": WNLI,
     "xnli": XNLI,
+    "squad": Squad,
+    "ner": NER,
     "swag": Swag,
     "codah": CODAH,
     "text_classification": TextClassification,
@@ -62,13 +66,15 @@ def make_task(
         name: see `task_class`.
         data_dir, files: see `Task`.
         metrics: instead of the task's official ones.
-        options: of the task's own constructor. None and empty ones are not given.
+        options: of the task's own constructor. None, False and empty ones are not given.
 
     Raises:
         InputError: an unknown task or metric, no such folder, or an option that is not the task's.
     """
     kind = task_class(name)
-    given = {option: value for option, value in options.items() if value}
+    given = {
+        option: value for option, value in options.items() if value not in (None, False, [], ())
+    }
     if metrics and "metrics" in _options(kind):
         given["metrics"] = metrics
     for option in given.keys() - _options(kind):

@@ -77,28 +77,23 @@ def finetune(
         raise InputError("nothing to do: give --do_train, --do_eval or --do_predict")
 
     # Everything is read and checked before anything is computed or written.
-    model, examples, made_of = None, {}, None
-    if do_train:
-        examples = {"train": task.read("train")}
-    else:
-        model = _finetuned(task, output_dir, settings)
     dev = task.dev_splits if do_eval else ()
     test = task.test_splits if do_predict else ()
-    examples |= {split: task.read(split) for split in (*dev, *test)}
-    for line in task.found:
-        say(line)
-    for split in ("train", *dev):
-        if split in examples and not task.has_labels(examples[split]):
-            flag = "--do_train" if split == "train" else "--do_eval"
-            raise InputError(f"{task.path(split)}: has no labels, {flag} needs them")
     if do_train:
+        pretrained = starting.open_pretrained(settings)
+        task.tokenizer = pretrained.tokenizer
+        examples = _read(task, ("train", *dev, *test), say)
         made_of = _fingerprint(task, settings)
         output.check(output_dir, made_of)
         keras.utils.set_random_seed(settings.random_seed)  # the new head
-        model = starting.start(task, settings)
+        model = starting.start(task, settings, pretrained)
     else:
+        source = settings.init_checkpoint or output_dir
+        model = checkpoint.load(source, lower_case=settings.do_lower_case, dtype=settings.dtype)
+        starting.adopt(task, model, str(source))
+        task.tokenizer = model.tokenizer
+        examples, made_of = _read(task, (*dev, *test), say), None
         output.check(output_dir, None)
-    assert model is not None
     length = min(settings.max_seq_length, model.max_seq_length)
     data = {
         split: _Data(found, task.encode(model.tokenizer, found, length))
@@ -135,6 +130,9 @@ def finetune(
             )
             measured[split] = found | {"file": sources[split]}
             _write(output_dir, drawn, "" if split == dev[0] else split)
+        if do_train and model.task != (learned := model.task | task.to_dict()):
+            model.task = learned  # such as a threshold
+            checkpoint.save(model, output_dir)
         results = measured.pop(dev[0]) | ({"splits": measured} if measured else {}) | results
         files.write_json(output_dir / "eval_results.json", results)
         say(f"wrote {output_dir / 'eval_results.json'}: {stages.in_short(task, results)}")
@@ -146,17 +144,22 @@ def finetune(
     return results
 
 
-def _finetuned(task: Task, output_dir: pathlib.Path, settings: FinetuneSettings) -> TextModel:
-    source = settings.init_checkpoint or output_dir
-    model = checkpoint.load(source, lower_case=settings.do_lower_case, dtype=settings.dtype)
-    starting.adopt(task, model, str(source))
-    return model
+def _read(
+    task: Task, splits: Sequence[str], say: Callable[[str], object]
+) -> dict[str, Sequence[Any]]:
+    """The examples of the splits; says what the task found out on the way."""
+    examples = {split: task.read(split) for split in splits}
+    for line in task.found:
+        say(line)
+    for split, found in examples.items():
+        if split not in task.test_splits and not task.has_labels(found):
+            flag = "--do_train" if split == "train" else "--do_eval"
+            raise InputError(f"{task.path(split)}: has no labels, {flag} needs them")
+    return examples
 
 
 def _fingerprint(task: Task, settings: FinetuneSettings) -> dict[str, Any]:
     """What makes the training what it is; a folder goes on only with a run of equal ones."""
-    if not settings.init_checkpoint:
-        raise InputError("--do_train needs --init_checkpoint: a pretrained model directory")
     named = (settings.bert_config_file, settings.vocab_file)
     return {
         "task": task.name,
@@ -164,7 +167,7 @@ def _fingerprint(task: Task, settings: FinetuneSettings) -> dict[str, Any]:
         "columns": {k: v for k, v in task.to_dict().items() if k != "metrics"},
         "train_file": output.sha256(task.path("train")),
         **settings.to_dict(),
-        "init_checkpoint": output.checkpoint_sha256(settings.init_checkpoint),
+        "init_checkpoint": output.checkpoint_sha256(settings.init_checkpoint or ""),
         "bert_config_file": named[0] and output.sha256(named[0]),
         "vocab_file": named[1] and output.sha256(named[1]),
     }

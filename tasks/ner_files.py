@@ -20,7 +20,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from bert_keras import files
 from bert_keras.entities import tags as entity_tags
 from bert_keras.entities.tags import IOB2, OUTSIDE, PLAIN, Scheme, Span
 from bert_keras.entities.words import split_words
@@ -143,10 +142,8 @@ def to_iob2(
     return converted, scheme
 
 
-def write_predictions(
-    path: str | pathlib.Path, sentences: Sequence[Sentence], predicted: Sequence[Sequence[str]]
-) -> None:
-    """Writes what conlleval reads: word, gold tag if there is one, predicted tag, one word a line.
+def predictions_text(sentences: Sequence[Sentence], predicted: Sequence[Sequence[str]]) -> str:
+    """What conlleval reads: word, gold tag if there is one, predicted tag, one word a line.
 
     Spaces in a word, of whatever kind, and an empty word become `_`, so that lines and columns
     stay. A new document begins with a line of `-DOCSTART-`, which conlleval counts as one token.
@@ -162,7 +159,7 @@ def write_predictions(
         for cells in zip(*columns, strict=True):
             lines.append(" ".join(re.sub(r"\s+", "_", cell) or "_" for cell in cells))
         lines.append("")
-    files.write_text(path, "".join(line + "\n" for line in lines))
+    return "".join(line + "\n" for line in lines)
 
 
 def _lines(path: pathlib.Path) -> list[str]:

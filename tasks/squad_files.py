@@ -267,25 +267,26 @@ def _by_id(path: pathlib.Path, check: Callable[[Any, str], Any]) -> dict[str, An
     return {name: check(value, f"{path}: {name!r}") for name, value in values.items()}
 
 
-def write_predictions(
-    directory: files.PathLike,
+def prediction_files(
     questions: Sequence[Question],
     answers: Sequence[Answers],
     *,
     version_2: bool = False,
     null_score_diff_threshold: float = 0.0,
-) -> None:
-    """Writes predictions.json and nbest_predictions.json as google-research/bert does.
+) -> dict[str, str]:
+    """predictions.json and nbest_predictions.json as google-research/bert writes them.
 
     In version 2 also null_odds.json, how much likelier "no answer" is than the best span; above
-    the threshold the prediction is "". Each file is whole or not there.
+    the threshold the prediction is "".
 
     Args:
-        directory: an existing folder.
         questions: n questions.
         answers: n Answers, as `bert_keras.spans.decode` gives them.
         version_2: whether "no answer" is an answer.
         null_score_diff_threshold: in nats.
+
+    Returns:
+        Contents by file name.
     """
     threshold = null_score_diff_threshold if version_2 else None
     named = {question.id: answer for question, answer in zip(questions, answers, strict=True)}
@@ -295,8 +296,7 @@ def write_predictions(
     }
     if version_2:
         contents[NULL_ODDS_NAME] = {name: answer.null_odds for name, answer in named.items()}
-    for name, content in contents.items():
-        files.write_text(pathlib.Path(directory) / name, json.dumps(content, indent=4) + "\n")
+    return {name: json.dumps(content, indent=4) + "\n" for name, content in contents.items()}
 
 
 def _n_best(answers: Answers, version_2: bool) -> list[Mapping[str, Any]]:

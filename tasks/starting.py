@@ -2,10 +2,12 @@
 
 import os
 import pathlib
+from typing import NamedTuple
 
 import keras
 
 from bert_keras import checkpoint
+from bert_keras.config import BertConfig
 from bert_keras.errors import InputError
 from bert_keras.text.tokenizer import Tokenizer
 from bert_keras.text_model import TextModel, check_vocabulary
@@ -13,51 +15,67 @@ from tasks.finetune_settings import FinetuneSettings
 from tasks.task import Task
 
 
-def start(task: Task, settings: FinetuneSettings) -> TextModel:
+class Pretrained(NamedTuple):
+    """A checkpoint, looked at but for its weights."""
+
+    directory: pathlib.Path
+    config: BertConfig
+    left_to_right: bool
+    tokenizer: Tokenizer
+
+
+def open_pretrained(settings: FinetuneSettings) -> Pretrained:
+    """The checkpoint that a training starts from.
+
+    Raises:
+        InputError: there is none, its files do not fit each other, or the rows not its positions.
+    """
+    if not settings.init_checkpoint:
+        raise InputError("--do_train needs --init_checkpoint: a pretrained model directory")
+    directory = checkpoint.resolve(settings.init_checkpoint)
+    if not directory.is_dir() and checkpoint.sniff(directory) == "huggingface":  # no prefix either
+        raise InputError(f"--init_checkpoint={settings.init_checkpoint}: no such folder")
+    config_file = pathlib.Path(settings.bert_config_file or directory / "config.json")
+    config, left_to_right = checkpoint.read_encoder_config(directory, settings.bert_config_file)
+    if settings.max_seq_length > config.max_position_embeddings:
+        raise InputError(
+            f"--max_seq_length={settings.max_seq_length}: the model has max_position_embeddings="
+            f"{config.max_position_embeddings} ({config_file}); give at most that"
+        )
+    if settings.vocab_file:
+        tokenizer = Tokenizer.load(settings.vocab_file, lower_case=settings.do_lower_case)
+    else:
+        tokenizer = checkpoint.load_tokenizer(directory, settings.do_lower_case)
+    check_vocabulary(tokenizer, config, os.fspath(settings.vocab_file or directory))
+    return Pretrained(directory, config, left_to_right, tokenizer)
+
+
+def start(task: Task, settings: FinetuneSettings, pretrained: Pretrained) -> TextModel:
     """A pretrained encoder with a new head for the task, its weights drawn at random.
 
     On TensorFlow the encoder carries real tokens alone, so that padding costs little.
 
     Args:
-        task: gives the network, and the names of its outputs.
-        settings: which checkpoint, its files, the longest row, LoRA and precision.
-
-    Raises:
-        InputError: the files do not fit each other, or the rows do not fit the positions.
+        task: gives the network, and the names of its outputs; its training file has been read.
+        settings: longest row, LoRA and precision.
+        pretrained: gives the encoder.
     """
-    init_checkpoint = settings.init_checkpoint or ""
-    bert_config_file, vocab_file = settings.bert_config_file, settings.vocab_file
-    do_lower_case, max_seq_length = settings.do_lower_case, settings.max_seq_length
-    directory = checkpoint.resolve(init_checkpoint)
-    if not directory.is_dir() and checkpoint.sniff(directory) == "huggingface":  # no prefix either
-        raise InputError(f"--init_checkpoint={init_checkpoint}: no such folder")
-    config_file = pathlib.Path(bert_config_file or directory / "config.json")
-    config, left_to_right = checkpoint.read_encoder_config(directory, bert_config_file)
-    if max_seq_length > config.max_position_embeddings:
-        raise InputError(
-            f"--max_seq_length={max_seq_length}: the model has max_position_embeddings="
-            f"{config.max_position_embeddings} ({config_file}); give at most that"
-        )
-    if vocab_file:
-        tokenizer = Tokenizer.load(vocab_file, lower_case=do_lower_case)
-    else:
-        tokenizer = checkpoint.load_tokenizer(directory, do_lower_case)
-    check_vocabulary(tokenizer, config, os.fspath(vocab_file or directory))
-
     network = task.network(
-        config,
+        pretrained.config,
         unpad=keras.backend.backend() == "tensorflow",
-        left_to_right=left_to_right,
+        left_to_right=pretrained.left_to_right,
         lora_rank=settings.lora_rank,
         dtype=settings.dtype,
     )
-    checkpoint.load_encoder_weights(network, directory, config_file=bert_config_file)
+    checkpoint.load_encoder_weights(
+        network, pretrained.directory, config_file=settings.bert_config_file
+    )
     return TextModel(
         network=network,
-        tokenizer=tokenizer,
+        tokenizer=pretrained.tokenizer,
         labels=list(task.labels) or None,
         problem_type=task.problem_type,
-        task=task.to_dict() | {"max_seq_length": max_seq_length},
+        task=task.to_dict() | {"max_seq_length": settings.max_seq_length},
     )
 
 

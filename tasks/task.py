@@ -46,6 +46,8 @@ class Task(abc.ABC):
             the better the higher.
         found: a line on each thing that was found out while reading.
         file_names: by split, the names looked for in `data_dir`, first found first taken.
+        max_seq_length: by default; longest row in tokens.
+        tokenizer: the model's, for files whose words only it can tell; set before they are read.
         dev_splits, test_splits: what is evaluated and what is predicted; the first comes first
             in the results.
     """
@@ -57,6 +59,8 @@ class Task(abc.ABC):
         "dev": ("dev.tsv",),
         "test": ("test.tsv",),
     }
+    max_seq_length: ClassVar[int] = 128
+    tokenizer: Tokenizer | None = None
     dev_splits: tuple[str, ...] = ("dev",)
     test_splits: tuple[str, ...] = ("test",)
     text_columns: int = 1

@@ -132,13 +132,14 @@ class QuestionAnswerer(ServingModule):
         may_begin = tf.tensor_scatter_nd_update(
             may_begin, tf.stack([window, place], axis=1), answers
         )
+        none = tf.constant(_NONE, tf.float64)
         end = tf.pad(
-            tf.where(before, _NONE, end),
+            tf.where(before, none, end),
             [[0, 0], [0, self._most_answer - 1]],
-            constant_values=_NONE,
+            constant_values=none,
         )
         ends = tf.signal.frame(end, self._most_answer, 1)  # [R, T, most_answer]
-        scores = tf.where(may_begin, start, _NONE)[:, :, tf.newaxis] + ends
+        scores = tf.where(may_begin, start, none)[:, :, tf.newaxis] + ends
         flat = tf.reshape(scores, [tf.shape(scores)[0], -1])
         best, where = tf.reduce_max(flat, axis=-1), tf.argmax(flat, axis=-1, output_type=tf.int32)
 
@@ -170,7 +171,7 @@ class QuestionAnswerer(ServingModule):
         spare = tf.concat([ends.flat_values, [0]], axis=0)
         end = tf.where(given, tf.gather(spare, last), 0)
         answer = characters(context, tf.range(tf.size(context)), start, end)
-        absent = tf.where(there, tf.sigmoid(-odds), 1.0)
+        absent = tf.where(there, tf.sigmoid(-odds), tf.ones_like(odds))
         return {
             "answer": answer,
             "start": tf.where(given, start, -1),

@@ -95,16 +95,14 @@ def test_fine_tuning_starts_from_any_format(tmp_path):
         bert_keras.save(model, tmp_path / "preset", format="keras_hub")
         places.append(tmp_path / "preset")
     for place in places:
-        begun = starting.start(
-            tasks.make_task("sst-2"), FinetuneSettings(str(place), max_seq_length=16)
-        )
+        settings = FinetuneSettings(str(place), max_seq_length=16)
+        pretrained = starting.open_pretrained(settings)
+        begun = starting.start(tasks.make_task("sst-2"), settings, pretrained)
         table = begun.network.encoder.embeddings.token_embedding
         assert np.array_equal(table, model.network.encoder.embeddings.token_embedding)
         assert begun.tokenizer.vocabulary == model.tokenizer.vocabulary
     with pytest.raises(InputError, match="no such folder"):
-        starting.start(
-            tasks.make_task("sst-2"), FinetuneSettings(str(tmp_path / "google" / "other.ckpt"))
-        )
+        starting.open_pretrained(FinetuneSettings(str(tmp_path / "google" / "other.ckpt")))
 
 
 def test_two_models_of_two_formats_do_not_share_a_directory(tmp_path):

@@ -24,17 +24,21 @@ def tiny_text_model(
     directory,
     problem_type="single_label_classification",
     *,
+    network="Classifier",
     labels=LABELS,
     dtype=None,
     lora_rank=0,
     seed=7,
     **task,
 ):
-    """A TextModel whose vocabulary is written to `directory`."""
+    """A TextModel whose vocabulary is written to `directory`.
+
+    `problem_type` None for a `network` other than a Classifier; it has `labels` or none.
+    """
     import keras
 
+    from bert_keras import models
     from bert_keras.config import BertConfig
-    from bert_keras.models import Classifier
     from bert_keras.text.tokenizer import Tokenizer
     from bert_keras.text_model import TextModel
 
@@ -53,8 +57,9 @@ def tiny_text_model(
         initializer_range=0.6,
     )
     keras.utils.set_random_seed(seed)
-    labels = None if problem_type == "regression" else list(labels)
-    network = Classifier(config, len(labels or [0]), lora_rank=lora_rank, dtype=dtype)
+    labels = None if problem_type == "regression" or labels is None else list(labels)
+    sizes = [len(labels or [0])] if network in ("Classifier", "TokenTagger") else []
+    network = getattr(models, network)(config, *sizes, lora_rank=lora_rank, dtype=dtype)
     for variable in network.variables:
         if "lora_kernel_b" in variable.name:  # zero after building, which would hide a lost update
             variable.assign(np.random.default_rng(seed).normal(size=variable.shape) * 0.3)

@@ -7,7 +7,7 @@ from bert_keras.entities.tags import BIOES, IOB1, IOB2, PLAIN
 from bert_keras.errors import InputError
 from bert_keras.text.tokenizer import Tokenizer
 from bert_keras.text.vocabulary import SPECIAL_TOKENS, Vocabulary
-from tasks.ner_files import Sentence, read_sentences, to_iob2, write_predictions
+from tasks.ner_files import Sentence, predictions_text, read_sentences, to_iob2
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TOKENIZER = Tokenizer(
@@ -256,8 +256,9 @@ def test_to_iob2(tmp_path):
 def test_predictions_are_conllevals_input(tmp_path):
     sentences = read(tmp_path, CONLL_2003)
     path = tmp_path / "predictions.txt"
-    write_predictions(path, sentences, [["B-PER", "I-PER", "O"], ["O"], ["B-LOC"]])
-    assert path.read_text("utf-8") == (
+    text = predictions_text(sentences, [["B-PER", "I-PER", "O"], ["O"], ["B-LOC"]])
+    path.write_text(text, "utf-8")
+    assert text == (
         "-DOCSTART- O O\n\nAda I-PER B-PER\nLund I-PER I-PER\n. O O\n\nLima I-LOC O\n\n"
         "-DOCSTART- O O\n\nOslo I-LOC B-LOC\n\n"
     )
@@ -266,13 +267,12 @@ def test_predictions_are_conllevals_input(tmp_path):
     assert again[0].tags == ("B-PER", "I-PER", "O")
 
 
-def test_predictions_keep_lines_and_columns_whatever_the_words(tmp_path):
+def test_predictions_keep_lines_and_columns_whatever_the_words():
     words = ("a b", "\u00a0", "", "x\u2028y\n", "\u0085")
-    path = tmp_path / "predictions.txt"
-    write_predictions(path, [Sentence(words, None, -1, "")], [["O"] * 5])
-    assert path.read_text("utf-8") == "a_b O\n_ O\n_ O\nx_y_ O\n_ O\n\n"
+    text = predictions_text([Sentence(words, None, -1, "")], [["O"] * 5])
+    assert text == "a_b O\n_ O\n_ O\nx_y_ O\n_ O\n\n"
     with pytest.raises(ValueError, match="zip"):
-        write_predictions(path, [Sentence(words, None, -1, "")], [["O"]])
+        predictions_text([Sentence(words, None, -1, "")], [["O"]])
 
 
 @pytest.mark.parametrize(

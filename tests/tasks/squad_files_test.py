@@ -204,6 +204,11 @@ def test_tables(tmp_path, suffix):
         squad_files.read_questions(path)
 
 
+def write(folder, questions, answers, **options):
+    for name, text in squad_files.prediction_files(questions, answers, **options).items():
+        (folder / name).write_text(text, "utf-8")
+
+
 def test_predictions_in_google_s_layout(tmp_path, tiny_vocab_file):
     from bert_keras.text.tokenizer import Tokenizer
 
@@ -214,7 +219,7 @@ def test_predictions_in_google_s_layout(tmp_path, tiny_vocab_file):
     start = [np.array([3.0, 0, 0, 0, 1, 2, 0]), np.array([9.0, 0, 0, 0, 1, 0])]
     options = {"version_2": True, "n_best_size": 2}
     answers = spans.decode(windows, start, start, contexts, **options)
-    squad_files.write_predictions(tmp_path, questions, answers, version_2=True)
+    write(tmp_path, questions, answers, version_2=True)
     predictions = (tmp_path / "predictions.json").read_text()
     assert predictions == '{\n    "b": "",\n    "a": ""\n}\n'
     odds = squad_files.read_null_odds(tmp_path / "null_odds.json")
@@ -225,13 +230,11 @@ def test_predictions_in_google_s_layout(tmp_path, tiny_vocab_file):
     assert (best["b"][1]["start_logit"], best["b"][0]["end_logit"]) == (2.0, 3.0)
     assert sum(each["probability"] for each in best["b"]) == pytest.approx(1.0)
 
-    squad_files.write_predictions(
-        tmp_path, questions, answers, version_2=True, null_score_diff_threshold=2.0
-    )
+    write(tmp_path, questions, answers, version_2=True, null_score_diff_threshold=2.0)
     assert squad_files.read_predictions(tmp_path / "predictions.json") == {"b": "z", "a": ""}
 
     (tmp_path / "null_odds.json").unlink()
-    squad_files.write_predictions(tmp_path, questions, answers)
+    write(tmp_path, questions, answers)
     assert squad_files.read_predictions(tmp_path / "predictions.json") == {"b": "z", "a": "q"}
     best = json.loads((tmp_path / "nbest_predictions.json").read_text())
     assert [each["text"] for each in best["b"]] == ["z", "\u00e9 z"]
@@ -242,11 +245,11 @@ def test_predictions_in_google_s_layout(tmp_path, tiny_vocab_file):
 def test_a_context_without_tokens_still_has_its_line(tmp_path, tiny_vocab_file):
     questions = [Question("a", "?", "\u200b", (), False, "", "")]
     answers = spans.decode([], [], [], ["\u200b"])
-    squad_files.write_predictions(tmp_path, questions, answers)
+    write(tmp_path, questions, answers)
     best = json.loads((tmp_path / "nbest_predictions.json").read_text())
     assert best == {"a": [{"text": "", "probability": 1.0, "start_logit": 0.0, "end_logit": 0.0}]}
     with pytest.raises(ValueError):
-        squad_files.write_predictions(tmp_path, questions, [])
+        write(tmp_path, questions, [])
 
 
 @pytest.mark.parametrize(
