@@ -37,7 +37,7 @@ TASKS: dict[str, type[Task]] = {
     "text_classification": TextClassification,
 }
 
-__all__ = ["TASKS", "Example", "Task", "make_task", "task_class"]
+__all__ = ["TASKS", "Example", "Squad", "Task", "make_task", "task_class"]
 
 
 def task_class(name: str) -> type[Task]:

@@ -12,6 +12,8 @@ unless told. The same command again goes on where an interrupted one stopped.
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import sys
 
 from absl import flags
@@ -25,8 +27,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "task_name",
         None,
-        "sst-2, cola, sts-b, mrpc, qqp, mnli, ax, qnli, rte, wnli (GLUE), xnli, swag, codah, or "
-        "text_classification for files of your own.",
+        "sst-2, cola, sts-b, mrpc, qqp, mnli, ax, qnli, rte, wnli (GLUE), xnli, squad, ner, swag, "
+        "codah, or text_classification for files of your own.",
         **text,
     )
     flags.DEFINE_string(
@@ -36,14 +38,14 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_string("eval_file", None, "Evaluation file, likewise.", **text)
     flags.DEFINE_string("predict_file", None, "File to label, likewise.", **text)
     flags.DEFINE_string("output_dir", None, "Where the model and the results go.", **text)
-    flags.mark_flags_as_required(["task_name", "output_dir"], flag_values=flag_values)
+    flags.mark_flag_as_required("task_name", flag_values=flag_values)
     common_flags.define_checkpoint(flag_values)
 
     flags.DEFINE_boolean("do_train", False, "Train, and write the model directory.", **text)
     flags.DEFINE_boolean("do_eval", False, "Evaluate on dev: eval_results.json.", **text)
     flags.DEFINE_boolean("do_predict", False, "Label the test file: test_results.tsv.", **text)
 
-    common_flags.define_max_seq_length(flag_values)
+    common_flags.define_max_seq_length(flag_values, None)
     sizes = {"lower_bound": 1, "flag_values": flag_values}
     flags.DEFINE_integer("train_batch_size", 32, "Rows of a training batch.", **sizes)
     flags.DEFINE_integer("eval_batch_size", 8, "Rows of an evaluation batch.", **sizes)
@@ -91,6 +93,29 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         **text,
     )
     flags.DEFINE_list("metrics", [], "Metrics, instead of the task's official ones.", **text)
+    flags.DEFINE_string("file_format", None, "ner: conll, conllu or jsonl; found out.", **text)
+    flags.DEFINE_string("tag_column", None, "ner, of CoNLL-U: upos, xpos or misc:KEY.", **text)
+    flags.DEFINE_boolean(
+        "document_context", False, "ner: fill each row with the document around it.", **text
+    )
+    flags.DEFINE_integer("doc_stride", None, "squad: tokens between windows; 128.", **sizes)
+    flags.DEFINE_integer("max_query_length", None, "squad: tokens of a question; 64.", **sizes)
+    flags.DEFINE_integer("max_answer_length", None, "squad: tokens of an answer; 30.", **sizes)
+    flags.DEFINE_integer("n_best_size", None, "squad: answers in the n-best file; 20.", **sizes)
+    flags.DEFINE_boolean(
+        "version_2_with_negative", False, "squad: some questions have no answer.", **text
+    )
+    flags.DEFINE_float(
+        "null_score_diff_threshold",
+        None,
+        "squad: no answer where that scores more than this above the best; by default the best "
+        "on dev.",
+        **text,
+    )
+    flags.DEFINE_string(
+        "predictions_file", None, "squad: evaluate this prediction file, without a model.", **text
+    )
+    flags.DEFINE_string("null_odds_file", None, "squad: its null odds, of version 2.", **text)
     flags.DEFINE_list("ending_columns", [], "swag: columns of the endings.", **text)
     flags.DEFINE_string("train_language", None, "xnli: language to train on; en.", **text)
     flags.DEFINE_list("eval_languages", [], "xnli: those to evaluate on; all there are.", **text)
@@ -100,10 +125,17 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 OPTIONS = (
     *("text_column", "text_b_column", "label_column", "labels", "label_separator"),
     *("problem_type", "ending_columns", "train_language", "eval_languages", "metrics"),
+    *("file_format", "tag_column", "document_context", "doc_stride", "max_query_length"),
+    *("max_answer_length", "n_best_size", "version_2_with_negative", "null_score_diff_threshold"),
 )
 
 
 def main(FLAGS: flags.FlagValues) -> None:
+    if FLAGS.predictions_file:
+        evaluate_predictions(FLAGS)
+        return
+    if not FLAGS.output_dir:
+        raise command.UsageError("--output_dir is required: where the model and the results go")
     from tasks import make_task
     from tasks.finetune import finetune
     from tasks.finetune_settings import FinetuneSettings
@@ -114,11 +146,12 @@ def main(FLAGS: flags.FlagValues) -> None:
         files={"train": FLAGS.train_file, "dev": FLAGS.eval_file, "test": FLAGS.predict_file},
         **{name: FLAGS[name].value for name in OPTIONS},
     )
-    names = [field.name for field in dataclasses.fields(FinetuneSettings)]
+    settings = {each.name: FLAGS[each.name].value for each in dataclasses.fields(FinetuneSettings)}
+    settings["max_seq_length"] = FLAGS.max_seq_length or task.max_seq_length
     finetune(
         task,
         FLAGS.output_dir,
-        FinetuneSettings(**{name: FLAGS[name].value for name in names}),
+        FinetuneSettings(**settings),
         do_train=FLAGS.do_train,
         do_eval=FLAGS.do_eval,
         do_predict=FLAGS.do_predict,
@@ -128,6 +161,31 @@ def main(FLAGS: flags.FlagValues) -> None:
         command=sys.argv,
         say=print,
     )
+
+
+def evaluate_predictions(FLAGS: flags.FlagValues) -> None:
+    """Scores a prediction file of SQuAD's, and says the scores as JSON."""
+    from bert_keras import files
+    from tasks import Squad, task_class
+    from tasks.squad import evaluate_file
+
+    data_file = FLAGS.predict_file or FLAGS.eval_file
+    if task_class(FLAGS.task_name) is not Squad or not data_file:
+        raise command.UsageError(
+            "--predictions_file is for --task_name=squad, and needs --predict_file: the questions"
+        )
+    threshold = FLAGS.null_score_diff_threshold
+    scores = evaluate_file(
+        FLAGS.predictions_file,
+        data_file,
+        version_2=FLAGS.version_2_with_negative,
+        null_odds_file=FLAGS.null_odds_file,
+        threshold=1.0 if threshold is None else threshold,
+    )
+    print(json.dumps(scores, indent=2))
+    if FLAGS.output_dir:
+        os.makedirs(FLAGS.output_dir, exist_ok=True)
+        files.write_json(os.path.join(FLAGS.output_dir, "eval_results.json"), scores)
 
 
 if __name__ == "__main__":

@@ -248,11 +248,12 @@ class GrpcClient(Client):
             ) from None
 
 
-def _to_array(values: Sequence[Any]) -> np.ndarray:
-    if values and isinstance(values[0], int):
-        return np.array(values, dtype=np.int32)
-    rows = [[x.encode("utf-8") for x in v] if isinstance(v, list) else v.encode() for v in values]
-    return np.array(rows, dtype=object)
+def _to_array(values: Any) -> np.ndarray:
+    """Lists of any depth as int32, or as bytes in an object array."""
+    array = np.array(values, dtype=object)
+    if array.size and not isinstance(array.flat[0], str):
+        return array.astype("int32")
+    return np.vectorize(str.encode, otypes=[object])(array) if array.size else array
 
 
 def _clean(value: Any) -> Any:

@@ -10,7 +10,6 @@ the best span as `spans.decoding` finds it.
 
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from bert_keras.serving.ragged import characters, first_best, ranges
@@ -18,7 +17,8 @@ from bert_keras.serving.signatures import ServingModule, graph
 from bert_keras.spans.windows import check_lengths
 from bert_keras.text_model import TextModel
 
-_NONE = -np.inf  # the score of what is no span
+# The score of what is no span; twice it is finite too, as the segment maximum wants.
+_NONE = -1e300
 
 
 class _Windows(NamedTuple):
@@ -162,7 +162,7 @@ class QuestionAnswerer(ServingModule):
         score: tf.Tensor,
         null: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
-        there = score > _NONE
+        there = score > _NONE / 2
         odds = tf.where(there, score - null, -null)
         given = there if self._threshold is None else there & (-odds <= self._threshold)
         first, last = tf.where(there, first, 0), tf.where(there, first + length, 0)
