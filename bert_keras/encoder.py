@@ -153,6 +153,14 @@ class BertEncoder(keras.layers.Layer):
                 x = ops.take(x, grid_to_row, axis=0) * ops.cast(ops.reshape(real, (-1, 1)), x.dtype)
             return ops.reshape(x, (*grid, self.config.hidden_size))  # [B, T, D]
 
+        # Gates may be in frozen layers, and want their gradient.
+        cuts = training and taps.head_gates is None and taps.ffn_gates is None
+        frozen = self.frozen_layers if cuts else None
+
+        def passed(x: Any, layer: int) -> Any:
+            """The output of a layer (0: the embeddings); no gradient enters the frozen ones."""
+            return ops.stop_gradient(x) if layer == frozen else x
+
         segment_ids = inputs.get("segment_ids")
         if segment_ids is None:
             segment_ids = ops.zeros_like(token_ids)
@@ -164,7 +172,8 @@ class BertEncoder(keras.layers.Layer):
                 position_ids = position_ids - ops.cast(begins, "int32")
         x = self.embeddings(
             rows(token_ids), rows(segment_ids), rows(position_ids), training=training
-        )  # [R, D]
+        )
+        x = passed(x, 0)  # [R, D]
 
         seen: dict[str, list[Any]] = {name: [] for name in taps.outputs}
         if "hidden_states" in seen:
@@ -172,6 +181,7 @@ class BertEncoder(keras.layers.Layer):
         for index, block in enumerate(self.blocks):
             if self.remat and training and taps is NO_TAPS:
                 x = rematerialized(block, x, attention_mask, grid_to_row, row_to_grid)
+                x = passed(x, index + 1)
                 continue
             inside = block(
                 x,
@@ -182,7 +192,7 @@ class BertEncoder(keras.layers.Layer):
                 taps.ffn_gate(index),
                 training=training,
             )
-            x = inside["output"]
+            x = passed(inside["output"], index + 1)
             for name in seen:
                 seen[name].append(on_grid(x) if name == "hidden_states" else inside[name])
 
@@ -193,6 +203,14 @@ class BertEncoder(keras.layers.Layer):
             first = first if grid_to_row is None else ops.take(grid_to_row, first, axis=0)
             result["pooled_output"] = self.pooler(ops.take(x, first, axis=0))  # [B, D]
         return {**result, **{name: tuple(tensors) for name, tensors in seen.items()}}
+
+    @property
+    def frozen_layers(self) -> int | None:
+        """How many of the first blocks are not trained, nor the embeddings; None if these are."""
+        if self.embeddings.trainable:
+            return None
+        trained = (index for index, block in enumerate(self.blocks) if block.trainable)
+        return next(trained, len(self.blocks))
 
     def get_config(self) -> dict[str, Any]:
         return {

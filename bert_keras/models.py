@@ -14,7 +14,40 @@ from keras import ops
 
 from bert_keras.config import BertConfig
 from bert_keras.encoder import BertEncoder
+from bert_keras.errors import InputError
 from bert_keras.heads import LinearHead, MaskedLMHead, NextSentenceHead
+
+
+def freeze_layers(network: "EncoderModel", num_layers: int | None) -> None:
+    """Trains neither the embeddings nor the first blocks, but all above them.
+
+    Keras' `trainable` of these layers: the optimizer has no state for them, no gradient is computed
+    below the first layer that is trained, and their weights stay as they are to the bit. Everything
+    else about them stays as it is in training, dropout too. With LoRA, the low-rank updates of the
+    frozen blocks stay as well.
+
+    To be called before an optimizer, a `WeightAverage` or a compiled function meets the network.
+
+    Args:
+        network: any of this file.
+        num_layers: how many blocks; 0 for the embeddings alone, L for all but pooler and head; None
+            or -1 for nothing, which also undoes an earlier call.
+
+    Raises:
+        InputError: there are not so many blocks.
+    """
+    encoder = network.encoder
+    count = -1 if num_layers is None else num_layers
+    if not -1 <= count <= len(encoder.blocks):
+        raise InputError(
+            f"{count} frozen layers: the encoder has {len(encoder.blocks)}; give a number from -1 "
+            f"(nothing) and 0 (the embeddings) to {len(encoder.blocks)}"
+        )
+    layers: list[keras.layers.Layer] = [encoder.embeddings, *encoder.blocks]
+    for index, layer in enumerate(layers):
+        layer.trainable = index > count
+    if encoder.lora_rank:
+        network._train_lora_alone()
 
 
 class EncoderModel(keras.Model):
@@ -23,6 +56,7 @@ class EncoderModel(keras.Model):
     Args:
         config: a BertConfig, or its dict.
         unpad, left_to_right, lora_rank: see BertEncoder.
+        frozen_layers: see `freeze_layers`.
         dtype: "float32", "mixed_bfloat16" or "bfloat16".
 
     Returns:
@@ -38,6 +72,7 @@ class EncoderModel(keras.Model):
         unpad: bool = False,
         left_to_right: bool = False,
         lora_rank: int = 0,
+        frozen_layers: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -54,6 +89,8 @@ class EncoderModel(keras.Model):
         self.encoder.build()
         if lora_rank:
             self._train_lora_alone()
+        if frozen_layers is not None:
+            freeze_layers(self, frozen_layers)
         self.build_heads()
         self.built = True
 
@@ -67,6 +104,7 @@ class EncoderModel(keras.Model):
         """Does nothing: the constructor has made every weight."""
 
     def get_config(self) -> dict[str, Any]:
+        frozen = self.encoder.frozen_layers
         return {
             **super().get_config(),
             "config": self.config.to_dict(),
@@ -74,6 +112,7 @@ class EncoderModel(keras.Model):
             "left_to_right": self.encoder.left_to_right,
             "lora_rank": self.encoder.lora_rank,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            **({"frozen_layers": frozen} if frozen is not None else {}),
         }
 
     def merge_lora(self) -> None:
@@ -89,7 +128,7 @@ class EncoderModel(keras.Model):
             if layer is self.encoder.pooler:
                 continue
             for variable in layer._trainable_variables:
-                variable.trainable = "lora" in variable.name
+                variable.trainable = layer.trainable and "lora" in variable.name
 
     def _linear_head(self, num_outputs: int, name: str) -> LinearHead:
         config = self.config

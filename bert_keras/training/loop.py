@@ -47,6 +47,7 @@ def fit(
     save_checkpoints_steps: int = 1000,
     keep_checkpoints: int = 2,
     best_metric: str | None = None,
+    patience: int | None = None,
     accumulation_steps: int = 1,
     jit_compile: bool = False,
     evaluate: Callable[[], Mapping[str, Any]] | None = None,
@@ -84,6 +85,8 @@ def fit(
         keep_checkpoints: how many of the latest stay.
         best_metric: of what `evaluate` returns, the one that tells the best checkpoint, which stays
             too. The lowest value is best, or the highest with a "+" before the name.
+        patience: the run ends after so many evaluations in a row that were not the best; None for
+            never. `restore_best` puts the best weights into the network afterwards.
         accumulation_steps: pieces that each batch is cut into to save memory. The gradient is
             that of the whole batch.
         jit_compile: let XLA compile the step on TensorFlow, once for every shape of a batch.
@@ -100,7 +103,8 @@ def fit(
         log_steps: steps between lines of metrics; losses are means over them.
 
     Returns:
-        `steps`, `resumed_from` (a step, 0 for a fresh run), `loss` and the other losses (means
+        `steps` that the run took, `resumed_from` (a step, 0 for a fresh run), `stopped_early` (a
+        step, None for a run that was not ended by `patience`), `loss` and the other losses (means
         since the last logged line), `seconds`, `steps_per_second` and `tokens_per_second` (real
         tokens, of this call; the first step, which traces the network, is not counted),
         `evaluations`, `best` (step and value, None without `best_metric`), `rollbacks`.
@@ -109,6 +113,11 @@ def fit(
         InputError: `work_dir` holds a run of other settings, or training diverged.
         SystemExit: the process was told to stop; status 128 + signal.
     """
+    if patience is not None and (patience < 1 or best_metric is None or evaluate is None):
+        raise ValueError(
+            "`patience` must be at least 1, and needs `best_metric` and `evaluate`. Received "
+            f"patience={patience}, best_metric={best_metric!r}, evaluate={evaluate!r}."
+        )
     num_steps = math.ceil(batches.steps_per_epoch * num_epochs)
     if not optimizer.built:
         optimizer.build(network.trainable_variables)
@@ -125,6 +134,8 @@ def fit(
         # None where they are not used, as in runs that know nothing of them.
         "jit_compile": jit_compile or None,
         "average": average.momentum if average else None,
+        "frozen_layers": getattr(getattr(network, "encoder", None), "frozen_layers", None),
+        "patience": [patience, best_metric, evaluate_steps] if patience else None,
     }
     directory = None
     if work_dir is not None:
@@ -136,16 +147,17 @@ def fit(
         average=average,
         guard=guard or LossGuard(),
         best_metric=best_metric,
+        patience=patience,
         work=work,
     )
     resumed_from = run.step
-    if resumed_from:
+    if resumed_from and not run.stopped_early:
         _logger.warning("Going on from step %d of %d in %s.", resumed_from, num_steps, work_dir)
 
     step = None
     bar = _bar(run.step, num_steps, progress and replicas.is_first())
     with contextlib.closing(run), StopSignals() as stop, bar:
-        while run.step < num_steps:
+        while run.step < num_steps and not run.stopped_early:
             for batch in batches.epoch(run.epoch, start=run.position):
                 if step is None:
                     step = make_step(
@@ -164,18 +176,28 @@ def fit(
                 best = False
                 if evaluate is not None and (due or done):
                     best = run.log_evaluation(evaluate())
-                saves = run.step % save_checkpoints_steps == 0 or done or went_back or best
+                ends = done or run.stopped_early is not None
+                if ends and not logs:
+                    run.log()
+                saves = run.step % save_checkpoints_steps == 0 or ends or went_back or best
                 if saves:
                     run.save()
-                signal = stop.asked(together=logs)
+                signal = stop.asked(together=logs or ends)
                 if signal:  # Also at the end: what follows a run was told to stop as well.
                     if not saves:
                         run.save(planned=False)
                     bar.close()  # Before the last line, so that it is the last.
                     stop.leave(signal, run.step, num_steps, work_dir)
-                if epoch_ends or done or went_back:
+                if epoch_ends or ends or went_back:
                     break
-    return {"steps": num_steps, "resumed_from": resumed_from, **run.summary()}
+    stopped = run.stopped_early if run.step < num_steps else None
+    if stopped:
+        _logger.warning(
+            "Stopped early at step %d of %d: no better %s in %d evaluations.",
+            *(stopped, num_steps, best_metric, patience),
+        )
+    told = {"steps": run.step, "resumed_from": resumed_from, "stopped_early": stopped}
+    return {**told, **run.summary()}
 
 
 def _bar(step: int, num_steps: int, progress: bool) -> tqdm.tqdm:

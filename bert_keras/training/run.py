@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from bert_keras.batch import Batch
 from bert_keras.errors import InputError
+from bert_keras.training.best import better, waited
 from bert_keras.training.log import Window, Work
 from bert_keras.training.loss_guard import LossGuard
 from bert_keras.training.run_directory import RunDirectory
@@ -51,10 +51,12 @@ class Run:
         average: WeightAverage | None,
         guard: LossGuard,
         best_metric: str | None,
+        patience: int | None,
         work: Work | None,
     ):
         self.network, self.optimizer, self.directory = network, optimizer, directory
-        self.average, self.guard, self.best_metric, self.work = average, guard, best_metric, work
+        self.average, self.guard, self.work = average, guard, work
+        self.best_metric, self.patience = best_metric, patience
         self.step = self.epoch = self.position = self.planned = 0
         self.window = Window()
         self.last: dict[str, float] = {}
@@ -118,17 +120,17 @@ class Run:
         record = {"evaluation": dict(values)}
         self.evaluations.append({"step": self.step, "epoch": self.epoch, **self._place, **record})
         self._write(record)
-        if self.best_metric is None:
-            return False
-        name = self.best_metric.removeprefix("+")
-        sign = -1.0 if self.best_metric.startswith("+") else 1.0
-        value = values.get(name)
-        if value is None or not math.isfinite(value):
-            return False
-        if self.best is not None and sign * value >= sign * self.best["value"]:
-            return False
-        self.best = {"step": self.step, "metric": name, "value": float(value)}
-        return True
+        found = better(self.best_metric, values, self.best) if self.best_metric else None
+        if found is not None:
+            self.best = {"step": self.step, **found}
+        return found is not None
+
+    @property
+    def stopped_early(self) -> int | None:
+        """The step of the evaluation that ended the patience, None while it lasts."""
+        if self.patience is None or waited(self.evaluations, self.best) < self.patience:
+            return None
+        return self.evaluations[-1]["step"]
 
     def save(self, *, planned: bool = True) -> None:
         """Writes a checkpoint; `planned` is one that every such run writes at this step."""

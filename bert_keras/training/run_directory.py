@@ -9,22 +9,18 @@ the SHA-256 of everything in it. The last two or more are kept: if the latest pr
 the one before is used, and a line says so.
 """
 
-import hashlib
 import json
 import logging
 import pathlib
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 import keras
-import numpy as np
-import safetensors.numpy
-from safetensors import SafetensorError
 
 from bert_keras import files
 from bert_keras.errors import InputError
-from bert_keras.training import replicas
+from bert_keras.training import checkpoint_files, replicas
 from bert_keras.training.metrics_file import MetricsFile
 from bert_keras.training.weight_average import WeightAverage
 
@@ -74,19 +70,13 @@ class RunDirectory:
         """
         if not self.writes:
             return
-        place = self.checkpoints / f"step-{progress['step']:08d}"
+        place = checkpoint_files.place_of(self.checkpoints, progress["step"])
         if place.exists():  # Damaged, or it would have been resumed from.
             shutil.rmtree(place)
-        with files.new_directory(place) as directory:
-            state = {"progress": progress, "settings": self.settings, "sha256": {}}
-            for name, variables in _saved_variables(network, optimizer, average).items():
-                data = safetensors.numpy.save(_to_arrays(variables))
-                (directory / name).write_bytes(data)
-                state["sha256"][name] = hashlib.sha256(data).hexdigest()
-            state["sha256"]["state.json"] = _digest(state)
-            (directory / "state.json").write_text(json.dumps(state, indent=1))
-        for old in self._steps()[: -self.keep]:
-            if int(old.name.removeprefix("step-")) not in keep:
+        saved = checkpoint_files.saved_variables(network, optimizer, average)
+        checkpoint_files.write(place, saved, progress, self.settings)
+        for old in checkpoint_files.places(self.checkpoints)[: -self.keep]:
+            if checkpoint_files.step_of(old) not in keep:
                 shutil.rmtree(old)
 
     def restore(
@@ -127,18 +117,22 @@ class RunDirectory:
         if self.writes:
             for leftover in self.checkpoints.glob(".step-*"):  # The writer was killed.
                 shutil.rmtree(leftover)
-        places = self._steps()
+        places = checkpoint_files.places(self.checkpoints)
         if step is not None:
-            places = [place for place in places if place.name == f"step-{step:08d}"]
+            wanted = checkpoint_files.place_of(self.checkpoints, step)
+            places = [place for place in places if place == wanted]
+        saved = checkpoint_files.saved_variables(network, optimizer, average)
         for place in reversed(places):
             try:
-                progress, arrays = self._read(place)
-            except _DamagedError as error:
+                state = checkpoint_files.read_state(place)
+                self._check_settings(place, state["settings"])
+                arrays = checkpoint_files.read_arrays(place, state["sha256"], saved)
+            except checkpoint_files.DamagedError as error:
                 _logger.warning("%s is damaged (%s); going back to the one before.", place, error)
                 continue
-            for name, variables in _saved_variables(network, optimizer, average).items():
-                _assign(variables, arrays[name], place / name)
-            return progress
+            for name, variables in saved.items():
+                checkpoint_files.assign(variables, arrays[name], place / name)
+            return state["progress"]
         if places:
             raise InputError(
                 f"{self.checkpoints}: all {len(places)} checkpoints are damaged; remove the "
@@ -146,92 +140,27 @@ class RunDirectory:
             )
         return None
 
-    def _steps(self) -> list[pathlib.Path]:
-        return sorted(self.checkpoints.glob("step-" + "[0-9]" * 8 + "*"))
-
-    def _read(self, place: pathlib.Path) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
-        try:
-            state = files.read_json(place / "state.json")
-            digests = state["sha256"]
-            if digests.pop("state.json") != _digest(state):
-                raise _DamagedError("state.json does not have its checksum")
-        except (InputError, OSError, KeyError, TypeError, AttributeError) as error:
-            raise _DamagedError(f"state.json: {error}") from None
-        self._check_settings(place, state["settings"])
-        arrays = {}
-        for name, digest in digests.items():
-            try:
-                data = (place / name).read_bytes()
-            except OSError as error:
-                raise _DamagedError(str(error)) from None
-            if hashlib.sha256(data).hexdigest() != digest:
-                raise _DamagedError(f"{name} does not have its checksum")
-            try:
-                arrays[name] = safetensors.numpy.load(data)
-            except SafetensorError as error:
-                raise _DamagedError(f"{name}: {error}") from None
-        return state["progress"], arrays
-
     def _check_settings(self, place: pathlib.Path, settings: dict[str, Any]) -> None:
-        for name in sorted(settings.keys() | self.settings.keys()):
-            before, now = settings.get(name), self.settings.get(name)
-            if before != now:
-                raise InputError(
-                    f"{self.path} holds a run with {name}={_short(before)} ({place.name}), this "
-                    f"one {name}={_short(now)}; give the same value to go on with it, or "
-                    "another directory to start anew."
-                )
-
-
-class _DamagedError(Exception):
-    """A checkpoint cannot be used."""
-
-
-def _saved_variables(
-    network: keras.Model, optimizer: keras.Optimizer, average: WeightAverage | None
-) -> dict[str, list[keras.Variable]]:
-    # `variables`, unlike `weights`, has the states of the random generators (dropout).
-    metrics = {id(variable) for variable in network.metrics_variables}
-    saved = {
-        "weights.safetensors": [v for v in network.variables if id(v) not in metrics],
-        "optimizer.safetensors": list(optimizer.variables),
-    }
-    return saved | ({"average.safetensors": average.variables} if average else {})
-
-
-def _to_arrays(variables: Sequence[keras.Variable]) -> dict[str, np.ndarray]:
-    arrays = {}
-    for index, variable in enumerate(variables):
-        array = np.array(keras.ops.convert_to_numpy(variable), order="C")
-        # The NumPy side of safetensors writes bfloat16 and cannot read it: kept as its bits.
-        bits = array.view("uint16") if array.dtype.name == "bfloat16" else array
-        # Paths are for people: they depend on how many layers were named before in the process.
-        arrays[f"{index:05d}:{variable.path}"] = bits
-    return arrays
-
-
-def _assign(
-    variables: Sequence[keras.Variable], arrays: dict[str, np.ndarray], where: pathlib.Path
-) -> None:
-    if len(variables) != len(arrays):
-        raise InputError(
-            f"{where} has {len(arrays)} variables and this network {len(variables)}; it is of "
-            "another network: choose another directory."
-        )
-    for variable, name in zip(variables, sorted(arrays), strict=True):
-        array = arrays[name]
-        if variable.dtype == "bfloat16":
-            array = array.view(keras.ops.convert_to_numpy(variable).dtype)
-        if tuple(array.shape) != tuple(variable.shape):
+        difference = _difference(settings, self.settings)
+        if difference is not None:
+            name, before, now = difference
             raise InputError(
-                f"{where}: {name} has shape {tuple(array.shape)} and {variable.path} "
-                f"{tuple(variable.shape)}; it is of another network: choose another directory."
+                f"{self.path} holds a run with {name}={_short(before)} ({place.name}), this "
+                f"one {name}={_short(now)}; give the same value to go on with it, or "
+                "another directory to start anew."
             )
-        variable.assign(array)
 
 
-def _digest(state: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+def _difference(before: Any, now: Any, name: str = "") -> tuple[str, Any, Any] | None:
+    """The first setting that differs, inside of dictionaries too: its name, and both values."""
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return None if before == now else (name, before, now)
+    for key in sorted(before.keys() | now.keys()):
+        inner = f"{name}.{key}" if name else key
+        difference = _difference(before.get(key), now.get(key), inner)
+        if difference is not None:
+            return difference
+    return None
 
 
 def _short(value: Any) -> str:

@@ -208,17 +208,18 @@ def _make_update(
         scale = scale * optimizer.clip_scale(norm)
         for gradient, variable in pairs:
             weight, decay = variable.value, optimizer.slots(variable)[2]
+            own_rate = optimizer.rate_of(variable, rate)
             direction = directions.get(variable.path)
             if direction is not None:
                 write(resource=direction.handle, value=decay * weight)
                 adam(direction, variable, gradient * scale, -1.0)
                 found = direction.read_value()
-                moved = rate * optimizer.trust_ratio(weight, found) * found
+                moved = own_rate * optimizer.trust_ratio(weight, found) * found
                 tf.raw_ops.AssignSubVariableOp(resource=weight.handle, value=moved)
                 continue
             if decay:
-                write(resource=weight.handle, value=weight * (1.0 - rate * decay))
-            adam(weight, variable, gradient * scale, rate)
+                write(resource=weight.handle, value=weight * (1.0 - own_rate * decay))
+            adam(weight, variable, gradient * scale, own_rate)
         steps = optimizer.iterations.value
         tf.raw_ops.AssignAddVariableOp(resource=steps.handle, value=tf.ones([], steps.dtype))
         return norm

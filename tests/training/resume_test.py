@@ -27,7 +27,7 @@ def main(work_dir: str, precision: str, kill: str = "") -> None:
     import keras
 
     from bert_keras import files, prediction, training
-    from bert_keras.training import run_directory
+    from bert_keras.training import checkpoint_files, run_directory
     from bert_keras.training.optimization import AdamW, warmup_linear
     from tests.toy import ToyBatches, toy_loss, toy_network
 
@@ -47,7 +47,7 @@ def main(work_dir: str, precision: str, kill: str = "") -> None:
                 time.sleep(float(os.environ.get("STEP_SECONDS", "0")))
                 yield batch
 
-    write, save = run_directory.safetensors.numpy.save, run_directory.RunDirectory.save
+    write, save = checkpoint_files.safetensors.numpy.save, run_directory.RunDirectory.save
 
     def write_and_die(arrays, *args):
         if any("momentum" in name for name in arrays):  # After the weights were written.
@@ -58,7 +58,7 @@ def main(work_dir: str, precision: str, kill: str = "") -> None:
         save(*args, **options)
         at("written")
 
-    run_directory.safetensors.numpy.save = write_and_die
+    checkpoint_files.safetensors.numpy.save = write_and_die
     run_directory.RunDirectory.save = save_and_die
 
     def evaluate():
