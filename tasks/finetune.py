@@ -73,6 +73,8 @@ def finetune(
         InputError: a file, a label, a flag or the checkpoint is wrong; nothing was written.
     """
     output_dir = pathlib.Path(output_dir)
+    if settings.early_stopping_patience and not (do_train and do_eval):
+        raise InputError("--early_stopping_patience needs --do_train and --do_eval")
     if not (do_train or do_eval or do_predict):
         raise InputError("nothing to do: give --do_train, --do_eval or --do_predict")
 
@@ -117,6 +119,7 @@ def finetune(
             settings,
             made_of=made_of,
             evaluate=_evaluation(model, task, data[dev[0]], eval_batch_size) if dev else None,
+            best_metric=task.metrics[0],
             save_checkpoints_steps=save_checkpoints_steps,
             say=say,
         )

@@ -26,6 +26,11 @@ class FinetuneSettings:
         gradient_accumulation_steps: pieces that a batch is cut into to save memory.
         class_weights: "balanced", or "label:weight,..."; see `tasks.weights`.
         lora_rank: above 0, only the head and updates of this rank are trained.
+        layerwise_lr_decay: each layer's rate is this times that of the layer above it; None for
+            one rate.
+        frozen_layers: neither the embeddings nor so many blocks are trained; None for all trained.
+        early_stopping_patience: the run ends after so many epochs in a row that were not the best
+            on dev, and the best one's weights are the model; None for running to the end.
         dtype: "float32", "mixed_bfloat16" or "bfloat16".
         random_seed: of the new head, the order of the rows, and dropout.
     """
@@ -44,6 +49,9 @@ class FinetuneSettings:
     gradient_accumulation_steps: int = 1
     class_weights: str | None = None
     lora_rank: int = 0
+    layerwise_lr_decay: float | None = None
+    frozen_layers: int | None = None
+    early_stopping_patience: int | None = None
     dtype: str = "float32"
     random_seed: int = 12345
 

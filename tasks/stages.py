@@ -25,6 +25,7 @@ def train(
     *,
     made_of: Mapping[str, Any] | None,
     evaluate: Callable[[], Mapping[str, Any]] | None,
+    best_metric: str,
     save_checkpoints_steps: int,
     say: Callable[[str], object],
 ) -> dict[str, Any]:
@@ -38,6 +39,7 @@ def train(
         settings: of the run.
         made_of: what tells this run from others, whose checkpoints are refused.
         evaluate: what it returns is logged after each epoch.
+        best_metric: of it, the one that early stopping looks at; the higher the better.
         save_checkpoints_steps: steps between checkpoints.
         say: is told what is trained on.
 
@@ -55,12 +57,14 @@ def train(
         pad_token_id=model.network.config.pad_token_id,
     )
     num_steps = math.ceil(batches.steps_per_epoch * settings.num_train_epochs)
+    decay, patience = settings.layerwise_lr_decay, settings.early_stopping_patience
     optimizer = optimization.AdamW(
         optimization.warmup_linear(
             settings.learning_rate, num_steps, int(num_steps * settings.warmup_proportion)
         ),
         weight_decay=settings.weight_decay,
         bias_correction=settings.bias_correction,
+        rate_multipliers=None if decay is None else optimization.layer_rates(model.network, decay),
     )
     padding = batches.padding_share(0)
     say(
@@ -78,9 +82,14 @@ def train(
         save_checkpoints_steps=save_checkpoints_steps,
         accumulation_steps=settings.gradient_accumulation_steps,
         evaluate=evaluate,
+        best_metric=f"+{best_metric}" if patience else None,
+        patience=patience,
         run_info=made_of,
         seed=settings.random_seed,
     )
+    if patience:
+        best = training.restore_best(model.network, output_dir)
+        say(f"the best of {len(summary['evaluations'])} epochs: {best_metric} {best['value']:.4f}")
     return summary | {
         "examples": len(rows),
         "truncated": rows.truncated,

@@ -65,6 +65,7 @@ def start(task: Task, settings: FinetuneSettings, pretrained: Pretrained) -> Tex
         unpad=keras.backend.backend() == "tensorflow",
         left_to_right=pretrained.left_to_right,
         lora_rank=settings.lora_rank,
+        frozen_layers=settings.frozen_layers,
         dtype=settings.dtype,
     )
     checkpoint.load_encoder_weights(

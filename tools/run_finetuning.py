@@ -70,6 +70,25 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         lower_bound=0,
         **text,
     )
+    flags.DEFINE_float(
+        "layerwise_lr_decay",
+        None,
+        "Each layer's rate is this times that of the layer above it, e.g. 0.95; by default one.",
+        **text,
+    )
+    flags.DEFINE_integer(
+        "frozen_layers",
+        None,
+        "Train neither the embeddings nor so many of the lowest layers; by default all are.",
+        lower_bound=0,
+        **text,
+    )
+    flags.DEFINE_integer(
+        "early_stopping_patience",
+        None,
+        "End after so many epochs without a better result on dev, and keep the best one's weights.",
+        **sizes,
+    )
     flags.DEFINE_integer("save_checkpoints_steps", 1000, "Steps between checkpoints.", **sizes)
     common_flags.define_dtype(flag_values)
     flags.DEFINE_alias("dtype_policy", "dtype", flag_values=flag_values)
