@@ -1,9 +1,13 @@
 """Layer normalisation."""
 
+import math
 from typing import Any
 
 import keras
 from keras import ops
+
+# What TensorFlow's oneDNN kernel of a layer normalisation adds to the variance.
+_KERNEL_EPSILON = 1e-3
 
 
 class LayerNorm(keras.layers.Layer):
@@ -56,8 +60,12 @@ class LayerNorm(keras.layers.Layer):
         return ops.cast(y, self.compute_dtype)
 
     def _frozen(self, x: Any, gamma: Any, beta: Any) -> Any:
+        # TensorFlow's one kernel takes ε = 0.001, whatever the graph that it replaces says (its
+        # remapper reads no epsilon from this pattern). Scaled by c, x has c² of the variance, and
+        # 0.001 is ε of what it was: so the graph says, and the kernel computes the same.
+        x = x * math.sqrt(_KERNEL_EPSILON / max(self.epsilon, 1e-20))
         mean, variance = ops.moments(x, axes=[len(x.shape) - 1], keepdims=True)
-        scale = ops.rsqrt(variance + self.epsilon) * ops.cast(gamma, "float32")
+        scale = ops.rsqrt(variance + _KERNEL_EPSILON) * ops.cast(gamma, "float32")
         return x * scale + (ops.cast(beta, "float32") - mean * scale)
 
     def compute_output_shape(self, x_shape: Any) -> Any:

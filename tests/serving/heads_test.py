@@ -1,5 +1,6 @@
 """Entities, answers and choices of a graph: those of the library, for texts of every kind."""
 
+import dataclasses
 import random
 
 import numpy as np
@@ -69,7 +70,8 @@ def graph_answers(model, examples, unpad=True):
 
     outputs = function(**{name: tf.constant(value) for name, value in inputs.items()})
     outputs = {name: value.numpy() for name, value in outputs.items()}
-    return outputs, list(received.answers(outputs, examples, None))
+    labels = list(model.labels or ())
+    return outputs, list(received.answers(outputs, examples, lambda count: labels))
 
 
 def agree(model, examples, **options):
@@ -184,3 +186,21 @@ def test_inputs_that_do_not_fit_each_other(tmp_path):
     with pytest.raises(InputError, match="doc_stride"):
         export_saved_model(questioner(tmp_path, doc_stride=15), tmp_path / "export")
     assert not (tmp_path / "export" / "1").exists()
+
+
+@pytest.mark.parametrize("epsilon", [1e-12, 1e-5, 1e-2])
+def test_norms_keep_their_epsilon_where_tensorflow_makes_them_one_kernel(tmp_path, epsilon):
+    # Small weights, as BERT's: a variance of 0.001 and less, beside which a wrong epsilon shows.
+    model = tiny_text_model(tmp_path, initializer_range=0.03, text_columns=1)
+    config = dataclasses.replace(model.network.config, layer_norm_eps=epsilon)
+    network = type(model.network)(config, 3)
+    chance = np.random.default_rng(1)
+    for target, source in zip(network.variables, model.network.variables, strict=True):
+        trained = target.name in ("gamma", "beta")  # Ones and zeros would be folded away.
+        target.assign(source + trained * chance.normal(0, 0.1, source.shape))
+    network.head.dense.kernel.assign(network.head.dense.kernel * 30)
+    model.network = network
+    outputs, _ = graph_answers(model, TEXTS)
+    expected = [answer["logits"] for answer in model.predict(TEXTS)]
+    np.testing.assert_allclose(outputs["logits"], expected, atol=1e-5)
+    assert np.ptp(expected) > 0.1

@@ -29,6 +29,7 @@ def tiny_text_model(
     dtype=None,
     lora_rank=0,
     seed=7,
+    initializer_range=0.6,
     **task,
 ):
     """A TextModel whose vocabulary is written to `directory`.
@@ -54,7 +55,7 @@ def tiny_text_model(
         intermediate_size=40,
         max_position_embeddings=48,
         type_vocab_size=2,
-        initializer_range=0.6,
+        initializer_range=initializer_range,
     )
     keras.utils.set_random_seed(seed)
     labels = None if problem_type == "regression" or labels is None else list(labels)
