@@ -18,6 +18,7 @@ from tests import runs
 from tools import command
 
 NAMES = ["ada", "bo", "cy", "di", "ed"]
+SURNAMES = ["lund", "rao", "diaz"]
 TOWNS = ["oslo", "rome", "lima", "bonn", "kyiv"]
 VERBS = "went saw left lived was met liked".split()
 REST = "the code is what in and . ? of who it good bad very then a man to from".split()
@@ -28,7 +29,7 @@ NUMBERS = [str(k) for k in range(10)]
 def pretrained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pretrained")
     entries = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    entries += [*NAMES, *TOWNS, *VERBS, *REST, *NUMBERS, "##s"]
+    entries += [*NAMES, *SURNAMES, *TOWNS, *VERBS, *REST, *NUMBERS, "##s"]
     (folder / "vocab.txt").write_text("\n".join(entries) + "\n", "utf-8")
     config = BertConfig(
         vocab_size=len(entries),
@@ -50,12 +51,12 @@ def filler(chance, most):
 
 
 def write_ner(folder, chance):
-    """Two words of a name are one person; a town after "in" is a place."""
+    """A name is a person, with a surname or without; a town is a place."""
     for split, count in (("train", 200), ("dev", 40), ("test", 20)):
         lines = ["-DOCSTART- -X- O O", ""]
         for _ in range(count):
             words = [(word, "O") for word in filler(chance, 5)]
-            person = chance.sample(NAMES, chance.choice([1, 2]))
+            person = [chance.choice(NAMES), *chance.sample(SURNAMES, chance.randrange(2))]
             words += [(person[0], "B-PER"), *((name, "I-PER") for name in person[1:])]
             words += [(word, "O") for word in [*filler(chance, 4), "in"]]
             words += [(chance.choice(TOWNS), "B-LOC"), (".", "O")]
@@ -147,7 +148,7 @@ class Run:
         chance = random.Random(9)
         if self.name == "ner":
             return [
-                "Ada Bo went in Oslo.",
+                "Ada Lund went in Oslo.",
                 "",
                 "very good",
                 "ed's man was in rome and in lima " * 6,
@@ -237,7 +238,7 @@ def test_answers_are_right_and_the_same_over_rest(run, tmp_path):
                 }
     if run.name == "ner":
         first, nothing, nobody, long = (answer["entities"] for answer in expected)
-        assert [(e["text"], e["type"]) for e in first] == [("Ada Bo", "PER"), ("Oslo", "LOC")]
+        assert [(e["text"], e["type"]) for e in first] == [("Ada Lund", "PER"), ("Oslo", "LOC")]
         assert nothing == nobody == []
         assert [e["text"] for e in long].count("rome") == 6  # of all windows
     elif run.name == "swag":
