@@ -19,7 +19,7 @@ from bert_keras.errors import InputError
 from bert_keras.text.tokenizer import Tokenizer
 from bert_keras.training import losses
 from tasks import metrics as task_metrics
-from tasks import pictures
+from tasks import mistakes, pictures, report_page
 from tasks.metrics import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from tasks.task import Files, Outputs, Task
 from tasks.weights import label_weights
@@ -99,10 +99,19 @@ class Classification(Task):
         return found | {"loss": loss}
 
     def report(self, examples: Sequence[Example], rows: features.Rows, outputs: Outputs) -> Files:
-        labels, _, decided = self._told(rows, outputs)
+        """A picture, the mistakes, and the page of `report_page`."""
+        labels, logits, decided = self._told(rows, outputs)
         name = "scatter.png" if self.problem_type == REGRESSION else "confusion_matrix.png"
         drawn = pictures.picture(self.problem_type, self.labels, labels, decided, self.name)
-        return {name: drawn}
+        if self.problem_type == REGRESSION:
+            review = mistakes.of_scores(examples, decided, rows.lengths)
+        else:
+            several = self.problem_type == MULTI_LABEL
+            found = mistakes.of_labels if several else mistakes.of_classes
+            shares = probabilities(logits, self.problem_type)
+            review = found(examples, self.labels, shares, rows.lengths)
+        scores = self.score(examples, rows, outputs)
+        return {name: drawn} | report_page.write(self.name, scores, review, picture=drawn)
 
     def predictions(
         self, examples: Sequence[Example], rows: features.Rows, outputs: Outputs

@@ -19,7 +19,7 @@ from bert_keras import checkpoint, files
 from bert_keras.data.features import Rows
 from bert_keras.errors import InputError
 from bert_keras.text_model import TextModel
-from tasks import output, stages, starting
+from tasks import data_report, output, stages, starting
 from tasks.finetune_settings import FinetuneSettings
 from tasks.task import Task
 
@@ -53,7 +53,7 @@ def finetune(
     Args:
         task: what is learned, from which files.
         output_dir: gets the model directory, `eval_results.json`, the task's prediction files,
-            `run.json`, pictures, and the run's checkpoints and metrics. New, empty, or of the same
+            `run.json`, reports, and the run's checkpoints and metrics. New, empty, or of the same
             command.
         settings: of the training, and which model it starts from.
         do_train: train; without it the fine-tuned model of the settings, or else in `output_dir`,
@@ -111,6 +111,10 @@ def finetune(
         )
     results: dict[str, Any] = {}
     if loss is not None:
+        report = data_report.describe(task, {k: (d.examples, d.rows) for k, d in data.items()})
+        files.write_json(output_dir / data_report.NAME, report)
+        for line in data_report.in_short(report):
+            say(line)
         results["training"] = stages.train(
             model,
             data["train"].rows,

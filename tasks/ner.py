@@ -19,7 +19,7 @@ from bert_keras.data import features
 from bert_keras.errors import InputError
 from bert_keras.text.tokenizer import Tokenizer
 from bert_keras.training import losses
-from tasks import ner_files, ner_metrics
+from tasks import mistakes, ner_files, ner_metrics, report_page
 from tasks.ner_files import Sentence
 from tasks.task import Files, Outputs, Task, no_class_weights
 
@@ -151,15 +151,21 @@ class NER(Task):
         return found | {"loss": None if loss is None else float(loss)}
 
     def report(self, examples: Sequence[Sentence], rows: features.Rows, outputs: Outputs) -> Files:
-        """`entity_types.tsv`: the scores of each type; of plain labels nothing."""
-        if self.scheme == entities.PLAIN:
-            return {}
-        tags = self._tags(examples, self._word_logits(rows, outputs))
+        """Those of `report_page`; and `entity_types.tsv`, of each type, where tags have types."""
+        logits = self._word_logits(rows, outputs)
+        tags, plain = self._tags(examples, logits), self.scheme == entities.PLAIN
+        shares = entities.tag_probabilities(logits)
+        review = mistakes.of_tags(examples, shares, tags, plain)
+        scores = self.score(examples, rows, outputs)
+        if plain:
+            return report_page.write(self.name, scores, review)
+        types = ner_metrics.table([s.tags or () for s in examples], tags)
         lines = ["type\tprecision\trecall\tf1\tsupport"]
-        for kind, scores in ner_metrics.table([s.tags or () for s in examples], tags).items():
-            cells = [f"{scores[name]:.4f}" for name in ("precision", "recall", "f1")]
-            lines.append("\t".join([kind, *cells, str(scores["support"])]))
-        return {"entity_types.tsv": "\n".join(lines) + "\n"}
+        for kind, found in types.items():
+            cells = [f"{found[name]:.4f}" for name in ("precision", "recall", "f1")]
+            lines.append("\t".join([kind, *cells, str(found["support"])]))
+        table: Files = {"entity_types.tsv": "\n".join(lines) + "\n"}
+        return table | report_page.write(self.name, scores, review, types=types)
 
     def predictions(
         self, examples: Sequence[Sentence], rows: features.Rows, outputs: Outputs

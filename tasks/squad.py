@@ -20,7 +20,7 @@ from bert_keras.spans.decoding import MAX_ANSWER_LENGTH, N_BEST_SIZE
 from bert_keras.spans.windows import DOC_STRIDE, MAX_QUERY_LENGTH, MAX_SEQ_LENGTH
 from bert_keras.text.tokenizer import Tokenizer
 from bert_keras.training import losses
-from tasks import squad_files, squad_metrics
+from tasks import mistakes, report_page, squad_files, squad_metrics
 from tasks.squad_alignment import training_span
 from tasks.squad_files import Question
 from tasks.task import Files, Outputs, Task, no_class_weights
@@ -156,7 +156,15 @@ class Squad(Task):
 
         Version 2 with the threshold that is best on these questions, unless one was asked for.
         """
-        answers = self._answers(examples, rows, outputs)
+        return self._scores(examples, rows, outputs, self._answers(examples, rows, outputs))
+
+    def _scores(
+        self,
+        examples: Sequence[Question],
+        rows: features.Rows,
+        outputs: Outputs,
+        answers: Sequence[spans.Answers],
+    ) -> dict[str, Any]:
         named = {q.id: answer for q, answer in zip(examples, answers, strict=True)}
         if not self._version_2:
             texts = {name: answer.text() for name, answer in named.items()}
@@ -172,21 +180,34 @@ class Squad(Task):
         return found | {"loss": _loss(rows, outputs)}
 
     def report(self, examples: Sequence[Question], rows: features.Rows, outputs: Outputs) -> Files:
-        """The prediction files, with `dev_` before their names."""
-        written = self.predictions(examples, rows, outputs)
-        return {f"dev_{name}": content for name, content in written.items()}
+        """The prediction files, with `dev_` before their names, and those of `report_page`."""
+        assert isinstance(rows, WindowRows)
+        answers = self._answers(examples, rows, outputs)
+        scores = self._scores(examples, rows, outputs, answers)
+        lengths = np.zeros(len(examples), "int64")
+        for window in rows.windows:
+            lengths[window.example] += window.max_context.sum()
+        threshold = self._threshold if self._version_2 else None
+        review = mistakes.of_answers(examples, answers, threshold, lengths)
+        written = self._files(examples, answers)
+        named: Files = {f"dev_{name}": content for name, content in written.items()}
+        return named | report_page.write(self.name, scores, review)
 
     def predictions(
         self, examples: Sequence[Question], rows: features.Rows, outputs: Outputs
     ) -> Files:
         """predictions.json, nbest_predictions.json and, in version 2, null_odds.json."""
-        written = squad_files.prediction_files(
+        return dict(self._files(examples, self._answers(examples, rows, outputs)))
+
+    def _files(
+        self, examples: Sequence[Question], answers: Sequence[spans.Answers]
+    ) -> dict[str, str]:
+        return squad_files.prediction_files(
             examples,
-            self._answers(examples, rows, outputs),
+            answers,
             version_2=self._version_2,
             null_score_diff_threshold=self._threshold,
         )
-        return dict(written)
 
     def to_dict(self) -> dict[str, Any]:
         threshold = self._threshold if self._version_2 else None

@@ -28,7 +28,7 @@ from bert_keras.data import features
 from bert_keras.errors import InputError
 from bert_keras.text.tokenizer import Tokenizer
 from bert_keras.training import losses
-from tasks import tables
+from tasks import mistakes, report_page, tables
 from tasks.task import Files, Outputs, Task, no_class_weights
 
 _NAMES = ("csv", "tsv", "jsonl")
@@ -127,6 +127,12 @@ class Swag(Task):
             right += int(logits.argmax()) == example.label
             total -= float(_log_softmax(logits)[example.label])
         return {"accuracy": right / len(examples), "loss": total / len(examples)}
+
+    def report(self, examples: Sequence[Choice], rows: features.Rows, outputs: Outputs) -> Files:
+        """The mistakes, and the page of `report_page`."""
+        shares = [np.exp(_log_softmax(logits)) for logits in _logits(examples, outputs)]
+        review = mistakes.of_choices(examples, shares, rows.lengths)
+        return report_page.write(self.name, self.score(examples, rows, outputs), review)
 
     def predictions(
         self, examples: Sequence[Choice], rows: features.Rows, outputs: Outputs

@@ -1,9 +1,13 @@
-"""One py_test for every test file, so that a new file is a new test without a line written here."""
+"""A py_test for every folder of tests, so that a new file is tested without a line written here."""
 
 load("@rules_python//python:defs.bzl", "py_test")
 
 def pytest_tests(files, deps, data, args = [], tags = []):
-    """Declares a test for each of `files`, named as the file is without its ending.
+    """Declares a test for the files of each folder: `training` for training/*_test.py.
+
+    The files of this folder itself are `top`. One process for many files, as importing TensorFlow
+    takes as long as many a file. `bazel test --test_filter=WORDS //tests:training` runs some of
+    them, by pytest's -k.
 
     All run through pytest_main.py: without it a file that defines tests and has no main would pass
     without running one.
@@ -15,18 +19,22 @@ def pytest_tests(files, deps, data, args = [], tags = []):
       args: more arguments for pytest.
       tags: Bazel's tags.
     """
+    folders = {}
     for file in files:
-        py_test(
-            name = file[:-len(".py")],
-            # Most tests import TensorFlow, train or serve: minutes at most, and more than one core.
-            timeout = "long",
-            srcs = [
-                file,
-                "pytest_main.py",
-            ],
-            args = ["tests/" + file] + args,
-            data = data,
-            main = "pytest_main.py",
-            tags = tags,
-            deps = deps,
-        )
+        folders.setdefault(file.rpartition("/")[0] or "top", []).append(file)
+    for folder, members in folders.items():
+        pytest_test(folder, members, deps, data, args, tags)
+
+def pytest_test(name, files, deps, data, args = [], tags = []):
+    """Declares one test that runs these files, one after the other."""
+    py_test(
+        name = name,
+        # Most tests import TensorFlow, train or serve: minutes, and more than one core.
+        timeout = "eternal",
+        srcs = files + ["pytest_main.py"],
+        args = ["tests/" + file for file in files] + args,
+        data = data,
+        main = "pytest_main.py",
+        tags = tags,
+        deps = deps,
+    )

@@ -86,9 +86,11 @@ class Examples:
 
     @property
     def lengths(self) -> np.ndarray:
+        """Tokens of each row, int64 [n]."""
         return np.fromiter(map(len, self.token_ids), "int64", len(self.token_ids))
 
     def batch(self, rows: np.ndarray, pad_token_id: int = 0) -> dict[str, np.ndarray]:
+        """The features of some rows, [B, T], and the labels where there are any."""
         token_ids = [self.token_ids[row] for row in rows]
         features = _padded(token_ids, [self.segment_ids[row] for row in rows], pad_token_id)
         if isinstance(self.labels, list):
@@ -122,6 +124,7 @@ class Choices:
 
     @property
     def lengths(self) -> np.ndarray:
+        """Tokens of the longest sequence of each row, int64 [n]."""
         return np.maximum.reduceat(self.sequences.lengths, self.starts[:-1])
 
     def batch(self, rows: np.ndarray, pad_token_id: int = 0) -> dict[str, np.ndarray]:

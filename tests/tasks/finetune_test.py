@@ -122,12 +122,18 @@ def test_what_a_run_leaves(finished):
         *("config.json", "model.safetensors", "vocab.txt", "tokenizer.json"),
         *("tokenizer_config.json", "task.json", "run.json", "eval_results.json"),
         *("test_results.tsv", "confusion_matrix.png", "metrics.jsonl", "checkpoints", "events"),
+        *("data_report.json", "mistakes.json", "eval_report.json", "eval_report.html"),
     }
     assert json.loads((out / "eval_results.json").read_text()) == results
     assert results["examples"] == 8
     assert 0.0 <= results["accuracy"] <= 1.0
     assert results["training"]["steps"] == 8  # 24 rows by 5 are 5 batches; 1.5 epochs
     assert (out / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
+    report = json.loads((out / "eval_report.json").read_text())
+    assert report["mistakes"] == round((1 - results["accuracy"]) * 8)
+    assert np.trace(report["confusion_matrix"]["counts"]) == round(results["accuracy"] * 8)
+    dev = json.loads((out / "data_report.json").read_text())["splits"]["dev"]
+    assert dev["in_train"]["count"] == 8
 
     config = json.loads((out / "config.json").read_text())
     assert config["id2label"] == {"0": "bad", "1": "good"}
@@ -146,6 +152,7 @@ def test_what_a_run_leaves(finished):
     assert "2 labels: bad 12, good 12" in said
     assert "0 (0.0%) of the rows are truncated" in said
     assert "of the tokens are padding" in said
+    assert "dev: 8 of its examples (100.0%) are in train, 0 of them with another label" in said
 
 
 def test_predictions_are_those_of_the_saved_model(finished):
@@ -229,7 +236,8 @@ def test_evaluating_a_finished_model(finished, tmp_path):
     assert (tmp_path / "out/run.json").read_bytes() == record
     finished.again(tmp_path / "elsewhere", init_checkpoint=str(tmp_path / "out"), **options)
     assert {path.name for path in (tmp_path / "elsewhere").iterdir()} == {
-        *("eval_results.json", "test_results.tsv", "confusion_matrix.png", "run.json")
+        *("eval_results.json", "test_results.tsv", "confusion_matrix.png", "run.json"),
+        *("mistakes.json", "eval_report.json", "eval_report.html"),
     }
 
 
