@@ -85,7 +85,7 @@ def finetune(
         pretrained = starting.open_pretrained(settings)
         task.tokenizer = pretrained.tokenizer
         examples = _read(task, ("train", *dev, *test), say)
-        made_of = _fingerprint(task, settings)
+        made_of = fingerprint(task, settings)
         output.check(output_dir, made_of)
         keras.utils.set_random_seed(settings.random_seed)  # the new head
         model = starting.start(task, settings, pretrained)
@@ -165,7 +165,7 @@ def _read(
     return examples
 
 
-def _fingerprint(task: Task, settings: FinetuneSettings) -> dict[str, Any]:
+def fingerprint(task: Task, settings: FinetuneSettings) -> dict[str, Any]:
     """What makes the training what it is; a folder goes on only with a run of equal ones."""
     named = (settings.bert_config_file, settings.vocab_file)
     return {

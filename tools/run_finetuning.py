@@ -5,8 +5,11 @@
 
     run_finetuning --task_name=text_classification --data_dir=reviews ...
 
+    run_finetuning --task_name=glue --data_dir=glue --num_seeds=5 --submission_file=glue.zip ...
+
 The second takes train, dev and test as .tsv, .csv or .jsonl and finds out their columns and labels
-unless told. The same command again goes on where an interrupted one stopped.
+unless told. The third does five runs of each task and a table of them all. The same command again
+goes on where an interrupted one stopped.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         "task_name",
         None,
         "sst-2, cola, sts-b, mrpc, qqp, mnli, ax, qnli, rte, wnli (GLUE), xnli, squad, ner, swag, "
-        "codah, or text_classification for files of your own.",
+        "codah, or text_classification for files of your own. Several, as in sst-2,cola, or glue "
+        "for all of GLUE: --data_dir and --output_dir then have a folder for each.",
         **text,
     )
     flags.DEFINE_string(
@@ -38,6 +42,16 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_string("eval_file", None, "Evaluation file, likewise.", **text)
     flags.DEFINE_string("predict_file", None, "File to label, likewise.", **text)
     flags.DEFINE_string("output_dir", None, "Where the model and the results go.", **text)
+    flags.DEFINE_integer(
+        "num_seeds",
+        None,
+        "Runs of each task, with --random_seed and those after it, into OUTPUT_DIR/seed-SEED; "
+        "summary.json has mean, deviation and the best.",
+        **{"lower_bound": 1, **text},
+    )
+    flags.DEFINE_string(
+        "submission_file", None, "Zip for GLUE's leaderboard, of each task's best run.", **text
+    )
     flags.mark_flag_as_required("task_name", flag_values=flag_values)
     common_flags.define_checkpoint(flag_values)
 
@@ -158,28 +172,39 @@ def main(FLAGS: flags.FlagValues) -> None:
     from tasks import make_task
     from tasks.finetune import finetune
     from tasks.finetune_settings import FinetuneSettings
+    from tasks.suite import run_suite
 
-    task = make_task(
-        FLAGS.task_name,
-        FLAGS.data_dir,
-        files={"train": FLAGS.train_file, "dev": FLAGS.eval_file, "test": FLAGS.predict_file},
-        **{name: FLAGS[name].value for name in OPTIONS},
-    )
+    names = [name.strip() for name in FLAGS.task_name.split(",")]
+    files = {"train": FLAGS.train_file, "dev": FLAGS.eval_file, "test": FLAGS.predict_file}
+    task_options = {"files": files, **{name: FLAGS[name].value for name in OPTIONS}}
     settings = {each.name: FLAGS[each.name].value for each in dataclasses.fields(FinetuneSettings)}
+    options = {
+        "do_train": FLAGS.do_train,
+        "do_eval": FLAGS.do_eval,
+        "do_predict": FLAGS.do_predict,
+        "eval_batch_size": FLAGS.eval_batch_size,
+        "predict_batch_size": FLAGS.predict_batch_size,
+        "save_checkpoints_steps": FLAGS.save_checkpoints_steps,
+        "command": sys.argv,
+        "say": print,
+    }
+    if len(names) > 1 or names[0].lower() == "glue" or FLAGS.num_seeds or FLAGS.submission_file:
+        del settings["max_seq_length"]
+        run_suite(
+            names,
+            FLAGS.data_dir,
+            FLAGS.output_dir,
+            FinetuneSettings(**settings),
+            num_seeds=FLAGS.num_seeds,
+            make_task_options=task_options,
+            submission_file=FLAGS.submission_file,
+            max_seq_length=FLAGS.max_seq_length,
+            **options,
+        )
+        return
+    task = make_task(FLAGS.task_name, FLAGS.data_dir, **task_options)
     settings["max_seq_length"] = FLAGS.max_seq_length or task.max_seq_length
-    finetune(
-        task,
-        FLAGS.output_dir,
-        FinetuneSettings(**settings),
-        do_train=FLAGS.do_train,
-        do_eval=FLAGS.do_eval,
-        do_predict=FLAGS.do_predict,
-        eval_batch_size=FLAGS.eval_batch_size,
-        predict_batch_size=FLAGS.predict_batch_size,
-        save_checkpoints_steps=FLAGS.save_checkpoints_steps,
-        command=sys.argv,
-        say=print,
-    )
+    finetune(task, FLAGS.output_dir, FinetuneSettings(**settings), **options)
 
 
 def evaluate_predictions(FLAGS: flags.FlagValues) -> None:

@@ -187,7 +187,7 @@ def test_help_names_every_task():
 def test_defaults_are_googles():
     values = command.parse(run_finetuning.define_flags, ["run", "--task_name=a", "--output_dir=b"])
     expected = {
-        "max_seq_length": 128,
+        "max_seq_length": None,  # 128, or 384 for questions: the task says
         "train_batch_size": 32,
         "eval_batch_size": 8,
         "predict_batch_size": 8,
