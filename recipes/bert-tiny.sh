@@ -7,6 +7,10 @@
 # From the project's root. CORPUS is a folder of *.txt with a paragraph a line and a blank line
 # between documents, and books/*.txt with wrapped lines and a blank line between paragraphs; OUT
 # gets everything. A call that was interrupted goes on where it stopped.
+#
+# price   about half an hour on two idle cores, and 9 minutes for each ablation; data and vocabulary 1 minute
+# result  on held-out documents: loss at [MASK] 3.65 (6.57 by word frequencies), next sentence 74.3 %;
+#         after 3000 steps 4.24, without next sentence 4.14, left to right 5.21
 set -eu
 corpus=${1:-../shared/data/corpus}
 out=${2:-runs/bert-tiny}
