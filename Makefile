@@ -33,7 +33,7 @@ demo: env
 	@$(RUN) -m samples.demo
 
 test: env
-	$(RUN) -m pytest --numprocesses=2 --dist=loadfile $(PYTEST_FLAGS)
+	$(RUN) -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
 lint: env
 	@status=0; \

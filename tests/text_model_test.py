@@ -160,8 +160,8 @@ def test_an_encoder_has_no_answer():
     with pytest.raises(InputError) as error:
         model.predict(["film"])
     assert str(error.value) == (
-        "EncoderModel has no answer to a text; predict needs a sequence classifier. Fine-tune "
-        "one, or load with head='sequence_classification'."
+        "EncoderModel has no answer to a text; predict needs a fine-tuned head. Fine-tune one, or "
+        "load with head='sequence_classification' or another."
     )
 
 

@@ -93,6 +93,10 @@ def main(FLAGS: flags.FlagValues) -> None:
         )
     if FLAGS.text and FLAGS.input_file:
         raise command.UsageError("give --text or --input_file, not both")
+    if FLAGS.text_b and len(FLAGS.text) not in (1, len(FLAGS.text_b)):
+        raise command.UsageError(
+            f"--text_b is given {len(FLAGS.text_b)} times and --text {len(FLAGS.text)} times"
+        )
     if FLAGS.task_name and not FLAGS.model_dir:
         raise command.UsageError(f"--task_name={FLAGS.task_name} needs --model_dir")
     model = open_model(FLAGS)

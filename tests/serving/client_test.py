@@ -115,9 +115,9 @@ def test_a_model_of_other_inputs_or_outputs_is_named(tmp_path):
         module.f = tf.function(function, input_signature=[spec])
         place = tmp_path / name
         tf.saved_model.save(module, str(place), signatures={"serving_default": module.f})
-    with pytest.raises(InputError, match="takes words; expected text, or text_a and text_b"):
+    with pytest.raises(InputError, match="takes words; expected one of: text; text_a and text_b;"):
         SavedModelClient(tmp_path / "words").predict(["a"])
-    with pytest.raises(InputError, match="answers with length; expected score, or label"):
+    with pytest.raises(InputError, match="answers with length, and export_savedmodel writes none"):
         SavedModelClient(tmp_path / "text").predict(["a"])
 
 

@@ -85,7 +85,9 @@ def test_pairs(tmp_path, capsys):
         assert [a["text_b"] for a in by_file] == ["dull film", "the bank"]
         assert [a["score"] for a in by_flag] == pytest.approx([a["score"] for a in by_file])
     file.write_text("a\tb\nalone\n")
-    with pytest.raises(InputError, match=r"pairs.tsv, line 2: 1 column\(s\).* expected two"):
+    with pytest.raises(
+        InputError, match=r"pairs.tsv, line 2: 1 column\(s\).* takes text_a and text_b"
+    ):
         ask(capsys, flag, f"--input_file={file}")
 
 
@@ -95,7 +97,7 @@ def test_pairs(tmp_path, capsys):
         (["--text=a"], "give one of --model_dir, --savedmodel_dir, --server; got none"),
         (["--text=a", "--model_dir=x", "--server=y"], "got --model_dir, --server"),
         (["--text=a", "--input_file=b", "--server=y"], "not both"),
-        (["--text=a", "--text_b=b", "--text_b=c", "--server=y"], "2 times and --text 1 times"),
+        (["--text=a", "--text=b", "--text_b=c", "--server=y"], "1 times and --text 2 times"),
         (["--text=a", "--server=y"], "expected http://host:port/v1/models/NAME"),
         (["--text=a", "--savedmodel_dir=/nowhere"], "/nowhere"),
         (["--text=a", "--model_dir=/nowhere"], "/nowhere"),
@@ -135,11 +137,14 @@ def test_arguments_that_are_not_utf8_and_another_locale(places):
 def test_lines_are_lines_whatever_they_hold():
     """Only a line feed ends a line: not U+2028, not a form feed, not NUL."""
     file = io.BytesIO("a\u2028b\x0cc\x00\r\n\n\u0085".encode())
-    assert list(predict.read_lines(file, "x", 1)) == ["a\u2028b\x0cc\x00", "", "\u0085"]
+    assert list(predict.read_lines(file, "x", ("text",))) == ["a\u2028b\x0cc\x00", "", "\u0085"]
 
 
 def test_a_tab_asks_how_many_texts_a_model_takes():
     with pytest.raises(InputError, match="line 2: a tab.*--text_columns=2"):
         list(predict.read_lines(io.BytesIO(b"a\nb\tc\n"), "x", None))
-    assert list(predict.read_lines(io.BytesIO(b"b\tc\n"), "x", 1)) == ["b\tc"]
-    assert list(predict.read_lines(io.BytesIO(b"b\tc\n"), "x", 2)) == [("b", "c")]
+    assert list(predict.read_lines(io.BytesIO(b"b\tc\n"), "x", ("text",))) == ["b\tc"]
+    pair = list(predict.read_lines(io.BytesIO(b"b\tc\n"), "x", ("text_a", "text_b")))
+    assert pair == [("b", "c")]
+    choice = list(predict.read_lines(io.BytesIO(b"a\tb\tc\n"), "x", ("context", "endings")))
+    assert choice == [("a", ["b", "c"])]
