@@ -3,10 +3,10 @@
 load("@rules_python//python:defs.bzl", "py_test")
 
 def pytest_tests(files, deps, data, args = [], tags = []):
-    """Declares a test for the files of each folder: `training` for training/*_test.py.
+    """Declares a test for the files of each folder: `training_tests` for training/*_test.py.
 
-    The files of this folder itself are `top`. One process for many files, as importing TensorFlow
-    takes as long as many a file. `bazel test --test_filter=WORDS //tests:training` runs some of
+    The files of this folder itself are `top_tests`. One process for many files, as importing TensorFlow
+    takes as long as many a file. `bazel test --test_filter=WORDS //tests:training_tests` runs some of
     them, by pytest's -k.
 
     All run through pytest_main.py: without it a file that defines tests and has no main would pass
@@ -23,7 +23,8 @@ def pytest_tests(files, deps, data, args = [], tags = []):
     for file in files:
         folders.setdefault(file.rpartition("/")[0] or "top", []).append(file)
     for folder, members in folders.items():
-        pytest_test(folder, members, deps, data, args, tags)
+        # Not the folder's own name, which would hide it among the files that a test sees.
+        pytest_test(folder + "_tests", members, deps, data, args, tags)
 
 def pytest_test(name, files, deps, data, args = [], tags = []):
     """Declares one test that runs these files, one after the other."""
