@@ -32,14 +32,16 @@ loaded = tf.saved_model.load(sys.argv[1])
 answers = {}
 for signature, inputs in json.load(sys.stdin).items():
     tensors = {
-        name: tf.constant(values, tf.string if isinstance(values[0], str) else tf.int32)
+        name: tf.constant(
+            values, tf.string if np.array(values).dtype.kind == "U" else tf.int32
+        )
         for name, values in inputs.items()
     }
     outputs = loaded.signatures[signature](**tensors)
     answers[signature] = {
         name: (
             np.vectorize(lambda text: text.decode("utf-8"))(value.numpy()).tolist()
-            if value.dtype == tf.string
+            if value.dtype == tf.string and value.numpy().size
             else value.numpy().tolist()
         )
         for name, value in outputs.items()
@@ -67,6 +69,19 @@ def export_tiny_models(folder: pathlib.Path) -> list[pathlib.Path]:
         "one_text": tiny_text_model(folder / "one"),
         "pair": tiny_text_model(folder / "two", "multi_label_classification", text_columns=2),
         "bfloat16": tiny_text_model(folder / "half", dtype="bfloat16"),
+        "entities": tiny_text_model(
+            folder / "three", None, network="TokenTagger", labels=["O", "B-X", "I-X"]
+        ),
+        "questions": tiny_text_model(
+            folder / "four",
+            None,
+            network="SpanPredictor",
+            labels=None,
+            max_seq_length=24,
+            doc_stride=6,
+            max_query_length=8,
+        ),
+        "choices": tiny_text_model(folder / "five", None, network="MultipleChoice", labels=None),
     }
     return [export_saved_model(model, folder / name) for name, model in kinds.items()]
 
@@ -78,6 +93,8 @@ def requests(directory: pathlib.Path) -> dict[str, dict[str, list]]:
 
     signatures = read_signatures(directory)
     texts = {"text": TEXTS, "text_a": TEXTS, "text_b": TEXTS[::-1]}
+    texts |= {"question": TEXTS, "context": TEXTS[::-1]}
+    texts["endings"] = [["good", text, "bad"] for text in TEXTS]
     asked: dict[str, dict[str, list]] = {
         "serving_default": {name: texts[name] for name in signatures["serving_default"].inputs},
         "token_ids": {
@@ -86,6 +103,8 @@ def requests(directory: pathlib.Path) -> dict[str, dict[str, list]]:
             "padding_mask": [[1, 1, 1, 1], [1, 1, 1, 0]],
         },
     }
+    if "endings" in signatures["serving_default"].inputs:  # ids of a row of choices
+        asked["token_ids"] = {name: [rows] for name, rows in asked["token_ids"].items()}
     if "labels" in signatures:
         asked["labels"] = {"index": [0, 1]}
     return asked
