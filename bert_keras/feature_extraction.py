@@ -30,15 +30,14 @@ import numpy as np
 from keras import ops
 
 from bert_keras import prediction
-from bert_keras.data.features import Examples
+from bert_keras.answers.classification import Text, one_or_two
+from bert_keras.data.features import of_encodings
 from bert_keras.data.pipeline import eval_batches
 from bert_keras.encoder import BertEncoder
 from bert_keras.errors import InputError
 from bert_keras.taps import Taps
 from bert_keras.text.tokenizer import Encoding
 from bert_keras.text_model import TextModel
-
-Text = str | Sequence[str]
 
 POOLING = ("none", "cls", "mean", "max")
 LAYER_POOLING = ("none", "concat", "sum", "mean")
@@ -139,11 +138,9 @@ def _extract(
     done = 0
     for window in windows:
         found: list[Any] = [None] * len(window)
-        examples = Examples(
-            [np.array(each.token_ids, "int32") for each in window],
-            [np.array(each.segment_ids, "int32") for each in window],
+        batches = eval_batches(
+            of_encodings(window), batch_size, pad_token_id=model.network.config.pad_token_id
         )
-        batches = eval_batches(examples, batch_size, pad_token_id=model.network.config.pad_token_id)
         for batch, outputs in prediction.predict(network, batches):
             for row, values in zip(batch["rows"], outputs["values"], strict=True):
                 values = values if pooled else values[: len(window[row].token_ids)]
@@ -161,16 +158,7 @@ def _extract(
 
 def _encodings(model: TextModel, texts: Iterable[Text], max_seq_length: int) -> Iterator[Encoding]:
     for index, text in enumerate(texts):
-        pair = (text,) if isinstance(text, str) else text
-        if not (
-            isinstance(pair, Sequence)
-            and len(pair) in (1, 2)
-            and all(isinstance(each, str) for each in pair)
-        ):
-            raise InputError(
-                f"text {index} must be a string or a pair of strings, got {text!r:.80}."
-            )
-        yield model.tokenizer.encode(*pair, max_seq_length=max_seq_length)
+        yield model.tokenizer.encode(*one_or_two(index, text), max_seq_length=max_seq_length)
 
 
 def _windows(

@@ -46,10 +46,10 @@ def task_class(name: str) -> type[Task]:
     Raises:
         InputError: there is none; lists those that there are.
     """
-    plain = {_plain(key): value for key, value in TASKS.items()}
-    if _plain(name) not in plain:
+    plain = {plain_name(key): value for key, value in TASKS.items()}
+    if plain_name(name) not in plain:
         raise InputError(f"--task_name={name}: no such task; expected one of {', '.join(TASKS)}")
-    return plain[_plain(name)]
+    return plain[plain_name(name)]
 
 
 def make_task(
@@ -94,5 +94,6 @@ def _options(kind: type[Task]) -> set[str]:
     return {each.name for each in parameters if each.kind is each.KEYWORD_ONLY} - {"files"}
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A task's or folder's name without what does not matter: case, hyphens, underscores."""
     return name.lower().replace("-", "").replace("_", "")

@@ -98,7 +98,13 @@ class Classification(Task):
         found = task_metrics.compute(self.metrics, self.problem_type, labels, decided)
         return found | {"loss": loss}
 
-    def report(self, examples: Sequence[Example], rows: features.Rows, outputs: Outputs) -> Files:
+    def report(
+        self,
+        examples: Sequence[Example],
+        rows: features.Rows,
+        outputs: Outputs,
+        scores: Mapping[str, Any],
+    ) -> Files:
         """A picture, the mistakes, and the page of `report_page`."""
         labels, logits, decided = self._told(rows, outputs)
         name = "scatter.png" if self.problem_type == REGRESSION else "confusion_matrix.png"
@@ -110,7 +116,6 @@ class Classification(Task):
             found = mistakes.of_labels if several else mistakes.of_classes
             shares = probabilities(logits, self.problem_type)
             review = found(examples, self.labels, shares, rows.lengths)
-        scores = self.score(examples, rows, outputs)
         return {name: drawn} | report_page.write(self.name, scores, review, picture=drawn)
 
     def predictions(

@@ -136,7 +136,7 @@ def finetune(
                 model, task, data[split].examples, data[split].rows, eval_batch_size
             )
             measured[split] = found | {"file": sources[split]}
-            _write(output_dir, drawn, "" if split == dev[0] else split)
+            _write(output_dir, drawn, split, dev)
         if do_train and model.task != (learned := model.task | task.to_dict()):
             model.task = learned  # such as a threshold
             checkpoint.save(model, output_dir)
@@ -146,7 +146,7 @@ def finetune(
     for split in test:
         outputs = stages.outputs(model, data[split].rows, predict_batch_size)
         predictions = task.predictions(data[split].examples, data[split].rows, outputs)
-        for path in _write(output_dir, predictions, "" if split == test[0] else split):
+        for path in _write(output_dir, predictions, split, test):
             say(f"wrote {path}: {len(data[split].examples)} rows")
     return results
 
@@ -193,14 +193,12 @@ def _evaluation(
 
 
 def _write(
-    output_dir: pathlib.Path, contents: Mapping[str, bytes | str], split: str
+    output_dir: pathlib.Path, contents: Mapping[str, bytes | str], split: str, splits: Sequence[str]
 ) -> list[pathlib.Path]:
-    """Writes files; of a split that is not the first, with its name in theirs."""
+    """Writes the files of a split; see `output.file_of`."""
     paths = []
     for name, content in contents.items():
-        path = output_dir / name
-        if split:
-            path = path.with_stem(f"{path.stem}_{split.replace(':', '_')}")
+        path = output.file_of(output_dir / name, split, splits)
         files.write_bytes(path, content.encode("utf-8") if isinstance(content, str) else content)
         paths.append(path)
     return paths

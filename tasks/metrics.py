@@ -23,6 +23,9 @@ SINGLE_LABEL = "single_label_classification"
 MULTI_LABEL = "multi_label_classification"
 REGRESSION = "regression"
 
+# Metrics of which the lowest value is the best.
+LOWEST_IS_BEST = ("mean_squared_error",)
+
 
 def accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Share of examples that are right; for several labels a row, of rows that are all right."""

@@ -5,7 +5,6 @@ those of no scheme, such as parts of speech, are plain labels.
 """
 
 import collections
-import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bert_keras import entities, models
+from bert_keras.answers.entities import TaggedRows, tagged_rows
 from bert_keras.batch import Loss
 from bert_keras.config import BertConfig
 from bert_keras.data import features
@@ -24,17 +24,6 @@ from tasks.ner_files import Sentence
 from tasks.task import Files, Outputs, Task, no_class_weights
 
 _SUFFIXES = ("conll", "txt", "tsv", "jsonl", "conllu")
-
-
-@dataclasses.dataclass(frozen=True)
-class TaggedRows(features.Examples):
-    """Rows as the network gets them.
-
-    Attributes:
-        rows: the same, with the words that each one decides.
-    """
-
-    rows: Sequence[entities.Row] = ()
 
 
 class NER(Task):
@@ -122,13 +111,7 @@ class NER(Task):
             max_seq_length=max_seq_length,
             mode="document_context" if self._document_context else "sentence",
         )
-        labels = [row.tags for row in rows if row.tags is not None]
-        return TaggedRows(
-            [row.token_ids for row in rows],
-            [np.zeros_like(row.token_ids) for row in rows],
-            labels if tags is not None else None,
-            rows=rows,
-        )
+        return tagged_rows(rows)
 
     def make_loss(self, rows: features.Rows, class_weights: str | None = None) -> Loss:
         no_class_weights(self.name, class_weights)
@@ -150,13 +133,18 @@ class NER(Task):
         loss = np.mean(np.logaddexp.reduce(logits, axis=1) - right) if known.any() else None
         return found | {"loss": None if loss is None else float(loss)}
 
-    def report(self, examples: Sequence[Sentence], rows: features.Rows, outputs: Outputs) -> Files:
+    def report(
+        self,
+        examples: Sequence[Sentence],
+        rows: features.Rows,
+        outputs: Outputs,
+        scores: Mapping[str, Any],
+    ) -> Files:
         """Those of `report_page`; and `entity_types.tsv`, of each type, where tags have types."""
         logits = self._word_logits(rows, outputs)
         tags, plain = self._tags(examples, logits), self.scheme == entities.PLAIN
         shares = entities.tag_probabilities(logits)
         review = mistakes.of_tags(examples, shares, tags, plain)
-        scores = self.score(examples, rows, outputs)
         if plain:
             return report_page.write(self.name, scores, review)
         types = ner_metrics.table([s.tags or () for s in examples], tags)

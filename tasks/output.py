@@ -118,6 +118,11 @@ def sha256(path: str | pathlib.Path) -> str:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
 
 
+def file_of(path: pathlib.Path, split: str, splits: Sequence[str]) -> pathlib.Path:
+    """Where what concerns a split goes: of one that is not the first, its name is in the file's."""
+    return path if split == splits[0] else path.with_stem(f"{path.stem}_{split.replace(':', '_')}")
+
+
 def source(path: str | pathlib.Path) -> dict[str, str]:
     """A data file as results name it: where it lay, and what it held."""
     return {"file": str(path), "sha256": sha256(path)}

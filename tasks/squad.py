@@ -5,7 +5,6 @@ Devlin et al., 2019, sections 4.2 and 4.3. Files: `tasks.squad_files`; windows a
 spans: `bert_keras.spans`; scores: `tasks.squad_metrics`.
 """
 
-import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,28 +12,19 @@ from typing import Any
 import numpy as np
 
 from bert_keras import models, spans
+from bert_keras.answers.questions import WindowRows, window_rows
 from bert_keras.batch import Loss
 from bert_keras.data import features
 from bert_keras.errors import InputError
-from bert_keras.spans.decoding import MAX_ANSWER_LENGTH, N_BEST_SIZE
-from bert_keras.spans.windows import DOC_STRIDE, MAX_QUERY_LENGTH, MAX_SEQ_LENGTH
+from bert_keras.spans.decoding import N_BEST_SIZE
+from bert_keras.spans.windows import MAX_SEQ_LENGTH
 from bert_keras.text.tokenizer import Tokenizer
+from bert_keras.text_model import TASK_DEFAULTS
 from bert_keras.training import losses
 from tasks import mistakes, report_page, squad_files, squad_metrics
 from tasks.squad_alignment import training_span
 from tasks.squad_files import Question
 from tasks.task import Files, Outputs, Task, no_class_weights
-
-
-@dataclasses.dataclass(frozen=True)
-class WindowRows(features.Examples):
-    """Rows as the network gets them.
-
-    Attributes:
-        windows: the same, with the characters of their tokens.
-    """
-
-    windows: Sequence[spans.Window] = ()
 
 
 class Squad(Task):
@@ -85,11 +75,7 @@ class Squad(Task):
             "max_query_length": max_query_length,
             "max_answer_length": max_answer_length,
         }
-        self._sizes = {
-            "doc_stride": doc_stride or DOC_STRIDE,
-            "max_query_length": max_query_length or MAX_QUERY_LENGTH,
-            "max_answer_length": max_answer_length or MAX_ANSWER_LENGTH,
-        }
+        self._sizes = {name: size or TASK_DEFAULTS[name] for name, size in self._asked.items()}
         self._n_best_size = n_best_size or N_BEST_SIZE
         self._threshold, self._threshold_asked = 0.0, null_score_diff_threshold is not None
         self._set_version(version_2_with_negative)
@@ -133,12 +119,7 @@ class Squad(Task):
         )
         answers = [training_span(question) or (0, 0) for question in examples]
         labels = [spans.span_positions(window, *answers[window.example]) for window in windows]
-        return WindowRows(
-            [window.token_ids for window in windows],
-            [window.segment_ids for window in windows],
-            np.array(labels, "int32"),
-            windows=windows,
-        )
+        return window_rows(windows, np.array(labels, "int32"))
 
     def make_loss(self, rows: features.Rows, class_weights: str | None = None) -> Loss:
         no_class_weights(self.name, class_weights)
@@ -156,15 +137,7 @@ class Squad(Task):
 
         Version 2 with the threshold that is best on these questions, unless one was asked for.
         """
-        return self._scores(examples, rows, outputs, self._answers(examples, rows, outputs))
-
-    def _scores(
-        self,
-        examples: Sequence[Question],
-        rows: features.Rows,
-        outputs: Outputs,
-        answers: Sequence[spans.Answers],
-    ) -> dict[str, Any]:
+        answers = self._answers(examples, rows, outputs)
         named = {q.id: answer for q, answer in zip(examples, answers, strict=True)}
         if not self._version_2:
             texts = {name: answer.text() for name, answer in named.items()}
@@ -179,11 +152,16 @@ class Squad(Task):
             found["null_score_diff_threshold"] = self._threshold
         return found | {"loss": _loss(rows, outputs)}
 
-    def report(self, examples: Sequence[Question], rows: features.Rows, outputs: Outputs) -> Files:
+    def report(
+        self,
+        examples: Sequence[Question],
+        rows: features.Rows,
+        outputs: Outputs,
+        scores: Mapping[str, Any],
+    ) -> Files:
         """The prediction files, with `dev_` before their names, and those of `report_page`."""
         assert isinstance(rows, WindowRows)
         answers = self._answers(examples, rows, outputs)
-        scores = self._scores(examples, rows, outputs, answers)
         lengths = np.zeros(len(examples), "int64")
         for window in rows.windows:
             lengths[window.example] += window.max_context.sum()

@@ -104,14 +104,15 @@ def evaluate(
     began = time.perf_counter()
     found = outputs(model, rows, batch_size)
     seconds = time.perf_counter() - began
+    scores = task.score(examples, rows, found)
     measured = {
         "task": task.name,
-        **task.score(examples, rows, found),
+        **scores,
         "examples": len(examples),
         "truncated": rows.truncated,
         "seconds": round(seconds, 3),
     }
-    return measured, task.report(examples, rows, found)
+    return measured, task.report(examples, rows, found, scores)
 
 
 def outputs(model: TextModel, rows: Rows, batch_size: int) -> Outputs:

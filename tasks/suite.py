@@ -15,7 +15,7 @@ import keras
 
 from bert_keras import files
 from bert_keras.errors import InputError
-from tasks import glue_submission, make_task, output, starting, task_class
+from tasks import glue_submission, make_task, output, plain_name, starting, task_class
 from tasks.finetune import finetune, fingerprint
 from tasks.finetune_settings import FinetuneSettings
 from tasks.suite_summary import (
@@ -184,10 +184,6 @@ def _of_task(task: Task, options: Mapping[str, Any], several: bool) -> dict[str,
     return its
 
 
-def _plain(name: str) -> str:
-    return name.lower().replace("-", "").replace("_", "")
-
-
 def _folders(
     names: Sequence[str], data_dir: str | pathlib.Path | None, say: Say
 ) -> dict[str, pathlib.Path]:
@@ -199,14 +195,14 @@ def _folders(
     twice = len(set(wanted)) < len(wanted)
     _refuse((twice, f"--task_name={','.join(names)}: names a task twice"))
     inside = sorted(path for path in pathlib.Path(data_dir).iterdir() if path.is_dir())
-    there = {_plain(path.name): path for path in inside}
+    there = {plain_name(path.name): path for path in inside}
     found: dict[str, pathlib.Path] = {}
     for name in sorted(wanted, key=lambda name: name == "ax"):
         lacks = "no mnli, whose model it is for" if name == "ax" and "mnli" not in found else ""
-        if _plain(name) not in there:
+        if plain_name(name) not in there:
             lacks = "no such folder"
         if not lacks:
-            found[name] = there[_plain(name)]
+            found[name] = there[plain_name(name)]
             continue
         _refuse((not glue, f"--data_dir={data_dir}: {name}: {lacks}"))
         say(f"--data_dir={data_dir}: {name} is left out: {lacks}")

@@ -8,12 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bert_keras.errors import InputError
-from tasks import glue_submission
+from tasks import glue_submission, output
 from tasks.glue import GlueTask
-from tasks.metrics import REGRESSION
+from tasks.metrics import LOWEST_IS_BEST, REGRESSION
 from tasks.task import Task
-
-_LOWEST_IS_BEST = ("mean_squared_error",)
 
 # GLUE's nine tasks, and its diagnostic set, which is for the model of MNLI.
 GLUE = ("cola", "sst-2", "mrpc", "sts-b", "qqp", "mnli", "qnli", "rte", "wnli", "ax")
@@ -43,13 +41,12 @@ class Run:
     def rank(self, name: str) -> float:
         """The metric `name` as a number that is the higher the better."""
         value = self.metrics.get(name)
-        return -math.inf if value is None else -value if name in _LOWEST_IS_BEST else value
+        return -math.inf if value is None else -value if name in LOWEST_IS_BEST else value
 
 
 def prediction_file(task: Task, folder: pathlib.Path, split: str) -> pathlib.Path:
     """As classification tasks name it; the runs of others are predicted again."""
-    suffix = "" if split == task.test_splits[0] else f"_{split.replace(':', '_')}"
-    return folder / f"test_results{suffix}.tsv"
+    return output.file_of(folder / "test_results.tsv", split, task.test_splits)
 
 
 def summary_row(runs: Sequence[Run], best: Run) -> dict[str, Any]:

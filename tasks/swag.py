@@ -128,11 +128,17 @@ class Swag(Task):
             total -= float(_log_softmax(logits)[example.label])
         return {"accuracy": right / len(examples), "loss": total / len(examples)}
 
-    def report(self, examples: Sequence[Choice], rows: features.Rows, outputs: Outputs) -> Files:
+    def report(
+        self,
+        examples: Sequence[Choice],
+        rows: features.Rows,
+        outputs: Outputs,
+        scores: Mapping[str, Any],
+    ) -> Files:
         """The mistakes, and the page of `report_page`."""
         shares = [np.exp(_log_softmax(logits)) for logits in _logits(examples, outputs)]
         review = mistakes.of_choices(examples, shares, rows.lengths)
-        return report_page.write(self.name, self.score(examples, rows, outputs), review)
+        return report_page.write(self.name, scores, review)
 
     def predictions(
         self, examples: Sequence[Choice], rows: features.Rows, outputs: Outputs

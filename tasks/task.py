@@ -42,8 +42,7 @@ class Task(abc.ABC):
         text_columns: texts an example: 1, or 2 for pairs.
         problem_type: Hugging Face's name for the kind of a sequence classifier's loss, else None.
         labels: label names by number; empty where there are none.
-        metrics: names of the official ones; the first one tells which model is the best, and is
-            the better the higher.
+        metrics: names of the official ones; the first one tells which model is the best.
         found: a line on each thing that was found out while reading.
         file_names: by split, the names looked for in `data_dir`, first found first taken.
         max_seq_length: by default; longest row in tokens.
@@ -127,8 +126,10 @@ class Task(abc.ABC):
     def score(self, examples: Sequence[Any], rows: Rows, outputs: Outputs) -> dict[str, Any]:
         """The metrics of outputs for each of `rows`, and `loss`; None where one is undefined."""
 
-    def report(self, examples: Sequence[Any], rows: Rows, outputs: Outputs) -> Files:
-        """What shows an evaluation beside its metrics: pictures, tables; contents by name."""
+    def report(
+        self, examples: Sequence[Any], rows: Rows, outputs: Outputs, scores: Mapping[str, Any]
+    ) -> Files:
+        """What shows an evaluation beside `scores`, its metrics: pictures, tables, by name."""
         return {}
 
     @abc.abstractmethod

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from bert_keras import models, prediction
-from bert_keras.data.features import Examples
+from bert_keras.data import features
 from bert_keras.data.pipeline import eval_batches
 from bert_keras.errors import InputError
 from bert_keras.text.tokenizer import Tokenizer
@@ -50,10 +50,8 @@ def classify(
         InputError: a text is not what the model takes.
     """
     pairs = [_pair(k, text, text_columns) for k, text in enumerate(texts)]
-    encodings = [tokenizer.encode(*pair, max_seq_length=max_seq_length) for pair in pairs]
-    rows = Examples(
-        [np.array(each.token_ids, "int32") for each in encodings],
-        [np.array(each.segment_ids, "int32") for each in encodings],
+    rows = features.of_encodings(
+        tokenizer.encode(*pair, max_seq_length=max_seq_length) for pair in pairs
     )
     batches = eval_batches(rows, batch_size, pad_token_id=network.config.pad_token_id)
     logits = prediction.predict_logits(network, batches).astype("float64")
@@ -63,7 +61,8 @@ def classify(
     return [_answer(row, names, problem_type, threshold) for row in logits]
 
 
-def _pair(index: int, text: Text, columns: int | None) -> Sequence[str]:
+def one_or_two(index: int, text: Text) -> Sequence[str]:
+    """The strings of a text or a pair; InputError, with its number, where it is neither."""
     pair = (text,) if isinstance(text, str) else text
     if not (
         isinstance(pair, Sequence)
@@ -71,6 +70,11 @@ def _pair(index: int, text: Text, columns: int | None) -> Sequence[str]:
         and all(isinstance(each, str) for each in pair)
     ):
         raise InputError(f"text {index} must be a string or a pair of strings, got {text!r:.80}.")
+    return pair
+
+
+def _pair(index: int, text: Text, columns: int | None) -> Sequence[str]:
+    pair = one_or_two(index, text)
     if columns is not None and len(pair) != columns:
         wanted = "two texts, a pair" if columns == 2 else "one text"
         raise InputError(f"text {index}: this model takes {wanted}, got {len(pair)}.")

@@ -10,6 +10,7 @@ from bert_keras import models, prediction
 from bert_keras.data.features import Examples
 from bert_keras.data.pipeline import eval_batches
 from bert_keras.entities import (
+    Row,
     decode,
     join,
     make_rows,
@@ -19,6 +20,25 @@ from bert_keras.entities import (
 )
 from bert_keras.errors import InputError
 from bert_keras.text.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class TaggedRows(Examples):
+    """Rows as the network gets them.
+
+    Attributes:
+        rows: the same, with the words that each one decides.
+    """
+
+    rows: Sequence[Row] = ()
+
+
+def tagged_rows(rows: Sequence[Row]) -> TaggedRows:
+    """Rows of words as rows of a network's input, with their tags where all of them have some."""
+    token_ids = [row.token_ids for row in rows]
+    tags = [row.tags for row in rows if row.tags is not None]
+    labels = tags if len(tags) == len(rows) else None
+    return TaggedRows(token_ids, [np.zeros_like(ids) for ids in token_ids], labels, rows=rows)
 
 
 def find_entities(
@@ -59,9 +79,7 @@ def find_entities(
     )
     if not rows:
         return [{"entities": []} for _ in texts]
-    token_ids = [row.token_ids for row in rows]
-    examples = Examples(token_ids, [np.zeros_like(ids) for ids in token_ids])
-    batches = eval_batches(examples, batch_size, pad_token_id=network.config.pad_token_id)
+    batches = eval_batches(tagged_rows(rows), batch_size, pad_token_id=network.config.pad_token_id)
     logits = join(rows, prediction.predict_outputs(network, batches)["logits"])
     ends = np.cumsum([len(each.pieces) for each in words])
     parts = np.split(tag_probabilities(logits), ends[:-1])

@@ -1,7 +1,10 @@
 """The span of a context that answers a question, or that it has none."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from bert_keras import models, prediction, spans
 from bert_keras.data.features import Examples
@@ -12,9 +15,21 @@ from bert_keras.spans.windows import DOC_STRIDE, MAX_QUERY_LENGTH, MAX_SEQ_LENGT
 from bert_keras.text.tokenizer import Tokenizer
 
 
-def window_rows(windows: Sequence[spans.Window], labels: Any = None) -> Examples:
-    """Windows as rows of a network's input."""
-    return Examples([w.token_ids for w in windows], [w.segment_ids for w in windows], labels)
+@dataclasses.dataclass(frozen=True)
+class WindowRows(Examples):
+    """Rows as the network gets them.
+
+    Attributes:
+        windows: the same, with the characters of their tokens.
+    """
+
+    windows: Sequence[spans.Window] = ()
+
+
+def window_rows(windows: Sequence[spans.Window], labels: np.ndarray | None = None) -> WindowRows:
+    """Windows as rows; `labels` int32 [n, 2], the tokens at which answers start and end."""
+    ids, segments = [w.token_ids for w in windows], [w.segment_ids for w in windows]
+    return WindowRows(ids, segments, labels, windows=windows)
 
 
 def answer_questions(

@@ -21,12 +21,12 @@ Rows have their own length t and no padding; a batch is as long as its longest r
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from bert_keras.text.tokenizer import Tokenizer
+from bert_keras.text.tokenizer import Encoding, Tokenizer
 
 TOKEN_IDS = "token_ids"
 SEGMENT_IDS = "segment_ids"
@@ -159,10 +159,15 @@ def encode(
         labels: as in `Examples`.
         max_seq_length: longest row in tokens, [CLS] and [SEP] included.
     """
+    pairs = zip(texts, [None] * len(texts) if texts_b is None else texts_b, strict=True)
+    encodings = (tokenizer.encode(*pair, max_seq_length=max_seq_length) for pair in pairs)
+    return of_encodings(encodings, labels)
+
+
+def of_encodings(encodings: Iterable[Encoding], labels: np.ndarray | None = None) -> Examples:
+    """Tokenized texts as rows; `labels` as in `Examples`."""
     token_ids, segment_ids, truncated = [], [], 0
-    for row, text in enumerate(texts):
-        text_b = None if texts_b is None else texts_b[row]
-        encoding = tokenizer.encode(text, text_b, max_seq_length=max_seq_length)
+    for encoding in encodings:
         token_ids.append(np.array(encoding.token_ids, "int32"))
         segment_ids.append(np.array(encoding.segment_ids, "int32"))
         truncated += bool(encoding.truncated)

@@ -29,11 +29,10 @@ from typing import Literal
 
 import numpy as np
 
+from bert_keras.data.features import IGNORED
 from bert_keras.errors import InputError
 from bert_keras.text.tokenizer import Tokenizer
 from bert_keras.text.vocabulary import Vocabulary
-
-IGNORED = -1
 
 Mode = Literal["sentence", "document_context"]
 MODES = ("sentence", "document_context")

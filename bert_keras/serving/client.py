@@ -119,7 +119,7 @@ class SavedModelClient(Client):
     def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         from bert_keras.serving.status import ServingError
 
-        arrays = {name: _to_array(values) for name, values in inputs.items()}
+        arrays = {name: received.array(values) for name, values in inputs.items()}
         try:
             return self._servable.run(signature, arrays)
         except ServingError as error:
@@ -213,7 +213,7 @@ class GrpcClient(Client):
         self._fill(request.model_spec)
         request.model_spec.signature_name = signature
         for name, values in inputs.items():
-            request.inputs[name].CopyFrom(tf.make_tensor_proto(_to_array(values)))
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(received.array(values)))
         response = self._call(self._stub.Predict, request)
         return {name: tf.make_ndarray(proto) for name, proto in response.outputs.items()}
 
@@ -246,14 +246,6 @@ class GrpcClient(Client):
                 f"grpc://{self._address}/{self._name} answers {error.code().name}: "
                 f"{error.details()}"
             ) from None
-
-
-def _to_array(values: Any) -> np.ndarray:
-    """Lists of any depth as int32, or as bytes in an object array."""
-    array = np.array(values, dtype=object)
-    if array.size and not isinstance(array.flat[0], str):
-        return array.astype("int32")
-    return np.vectorize(str.encode, otypes=[object])(array) if array.size else array
 
 
 def _clean(value: Any) -> Any:

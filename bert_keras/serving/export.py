@@ -160,7 +160,7 @@ def probes(model: TextModel) -> list[Any]:
 
 def _request_inputs(model: TextModel, examples: Sequence[Any]) -> dict[str, np.ndarray]:
     found = received.columns(model.inputs or (), examples)
-    return {name: np.vectorize(str.encode, otypes=[object])(x) for name, x in found.items()}
+    return {name: received.array(values) for name, values in found.items()}
 
 
 def _compare(model: TextModel, servable: Servable) -> None:

@@ -55,6 +55,14 @@ def columns(names: Sequence[str], examples: Sequence[Any]) -> dict[str, list[Any
     return found
 
 
+def array(values: Any) -> np.ndarray:
+    """Lists of any depth as int32, or as bytes in an object array."""
+    found = np.array(values, dtype=object)
+    if found.size and not isinstance(found.flat[0], str):
+        return found.astype("int32")
+    return np.vectorize(str.encode, otypes=[object])(found) if found.size else found
+
+
 def answers(
     outputs: Mapping[str, np.ndarray], examples: Sequence[Any], labels: Labels
 ) -> Iterator[dict[str, Any]]:

@@ -63,7 +63,7 @@ def graph_answers(model, examples, unpad=True):
     module = SIGNATURES[type(model.network)](model, network)
     function = module.signatures()["serving_default"]
     inputs = {
-        name: np.vectorize(str.encode, otypes=[object])(np.array(values, object))
+        name: received.array(values)
         for name, values in received.columns(model.inputs, examples).items()
     }
     import tensorflow as tf

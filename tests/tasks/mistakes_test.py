@@ -48,8 +48,9 @@ class Page(html.parser.HTMLParser):
 
 def checked(task, examples, rows, outputs):
     """The parsed files of a task's report, after what holds for all of them."""
-    files = task.report(examples, rows, outputs)
-    assert files == task.report(examples, rows, outputs)
+    scores = task.score(examples, rows, outputs)
+    files = task.report(examples, rows, outputs, scores)
+    assert files == task.report(examples, rows, outputs, scores)
     source = files["eval_report.html"].decode("utf-8")
     page = Page(source)
     assert page.tags.isdisjoint({"script", "link", "iframe", "object", "base", "form"})
