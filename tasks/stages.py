@@ -13,6 +13,7 @@ from bert_keras.data.features import Rows
 from bert_keras.text_model import TextModel
 from bert_keras.training import optimization
 from tasks.finetune_settings import FinetuneSettings
+from tasks.metrics import LOWEST_IS_BEST
 from tasks.task import Files, Outputs, Task
 
 
@@ -39,7 +40,7 @@ def train(
         settings: of the run.
         made_of: what tells this run from others, whose checkpoints are refused.
         evaluate: what it returns is logged after each epoch.
-        best_metric: of it, the one that early stopping looks at; the higher the better.
+        best_metric: of it, the one that early stopping looks at.
         save_checkpoints_steps: steps between checkpoints.
         say: is told what is trained on.
 
@@ -72,6 +73,7 @@ def train(
         f"{_share(rows.truncated, len(rows))} of the rows are truncated, {padding:.1%} of "
         f"the tokens are padding{', which is skipped' if unpad else ''}"
     )
+    highest = "" if best_metric in LOWEST_IS_BEST else "+"
     summary = training.fit(
         model.network,
         batches,
@@ -82,7 +84,7 @@ def train(
         save_checkpoints_steps=save_checkpoints_steps,
         accumulation_steps=settings.gradient_accumulation_steps,
         evaluate=evaluate,
-        best_metric=f"+{best_metric}" if patience else None,
+        best_metric=highest + best_metric if patience else None,
         patience=patience,
         run_info=made_of,
         seed=settings.random_seed,

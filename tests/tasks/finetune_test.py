@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tasks
-from bert_keras import checkpoint, models
+from bert_keras import checkpoint, models, training
 from bert_keras.config import BertConfig
 from bert_keras.data import features
 from bert_keras.errors import InputError
@@ -341,3 +341,26 @@ def test_faults_of_data_leave_nothing(run, tmp_path, data_dir):
         "dev.tsv:3: unknown label 'middling', expected one of: bad, good"
     )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("metric", "best"), [("mean_squared_error", "mean_squared_error"), ("pearson", "+pearson")]
+)
+def test_early_stopping_knows_which_metrics_are_best_when_low(
+    tmp_path, pretrained, monkeypatch, metric, best
+):
+    class Seen(Exception):
+        pass
+
+    def fit(*arguments, best_metric, patience, **options):
+        raise Seen(best_metric, patience)
+
+    monkeypatch.setattr(training, "fit", fit)
+    for split in ("train", "dev"):
+        write_rows(tmp_path / f"{split}.tsv", [(text, k / 2) for k, text in enumerate(GOOD + BAD)])
+    options = {"problem_type": "regression", "metrics": [metric]}
+    task = tasks.make_task("text_classification", tmp_path, **options)
+    settings = OPTIONS | {"init_checkpoint": str(pretrained), "early_stopping_patience": 2}
+    with pytest.raises(Seen) as seen:
+        runs.run(task, tmp_path / "out", **settings)
+    assert seen.value.args == (best, 2)
