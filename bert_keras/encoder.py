@@ -28,7 +28,7 @@ class BertEncoder(keras.layers.Layer):
         unpad: carry real tokens alone. Exact for them; rows of padding come out as zeros.
             Needs shapes that depend on data: TensorFlow only.
         left_to_right: let a token see itself and those before it, the LTR model of Devlin
-            et al., section 5.1.
+            et al., section 5.1; the pooler then reads the last real token instead of [CLS].
         lora_rank: rank of the low-rank updates of all kernels in the blocks; 0 for none.
         pool: whether there is a pooler; heads on single tokens have no use for one.
 
@@ -199,9 +199,11 @@ class BertEncoder(keras.layers.Layer):
         result = {"sequence_output": on_grid(x)}
         if self.pooler is not None:
             # [CLS] is the first token of every sequence: the grid cells 0, T, 2 T, ...
-            first = ops.arange(grid[0], dtype="int32") * grid[1]
-            first = first if grid_to_row is None else ops.take(grid_to_row, first, axis=0)
-            result["pooled_output"] = self.pooler(ops.take(x, first, axis=0))  # [B, D]
+            cell = ops.arange(grid[0], dtype="int32") * grid[1]
+            if self.left_to_right:  # It sees nothing there; the last real token sees everything.
+                cell = cell + ops.maximum(ops.sum(ops.cast(real, "int32"), axis=1) - 1, 0)
+            cell = cell if grid_to_row is None else ops.take(grid_to_row, cell, axis=0)
+            result["pooled_output"] = self.pooler(ops.take(x, cell, axis=0))  # [B, D]
         return {**result, **{name: tuple(tensors) for name, tensors in seen.items()}}
 
     @property

@@ -58,7 +58,7 @@ records held_out
 pretrain bert "$@"
 # On the plateau of its schedule a longer run has the same rate: the curves compare step by step.
 pretrain no_next_sentence --phase2_num_train_steps=1000 --nonext_sentence "$@"
-pretrain left_to_right --phase2_num_train_steps=1000 --left_to_right "$@"
+pretrain left_to_right --phase2_num_train_steps=1000 --left_to_right --nonext_sentence "$@"
 
 run plot_metrics --metric=mask_token_loss --mark=mask_token_entropy --output_file="$out/curves.png" \
   --run_dir="$out/bert,$out/no_next_sentence,$out/left_to_right"

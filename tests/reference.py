@@ -101,7 +101,8 @@ def encoder(weights, config, token_ids, segment_ids, left_to_right=False, gates=
         maps.append(seen)
     pooled = None
     if "pooler/kernel" in weights:
-        pooled = np.tanh(dense(under(weights, "pooler"), states[-1][0]))
+        read = states[-1][-1 if left_to_right else 0]
+        pooled = np.tanh(dense(under(weights, "pooler"), read))
     return states, pooled, maps
 
 
