@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 
 import tasks
-from bert_keras import checkpoint, models, training
-from bert_keras.config import BertConfig
+from bert_keras import checkpoint, training
 from bert_keras.data import features
 from bert_keras.errors import InputError
-from bert_keras.text.tokenizer import Tokenizer
-from bert_keras.text_model import TextModel
 from tests import runs
+from tests.small_networks import write_pretrained
 
 GOOD = ["the film was good", "i saw a good film", "very good", "good and very good"]
 BAD = ["the film was bad", "i saw a dull film", "very bad", "bad and very dull"]
@@ -40,22 +38,8 @@ OPTIONS = {
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
     """A BERT of 2 layers with random weights, and a vocabulary of the words above."""
-    folder = tmp_path_factory.mktemp("pretrained")
     words = sorted({word for text in GOOD + BAD for word in text.split()})
-    entries = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
-    (folder / "vocab.txt").write_text("\n".join(entries) + "\n", "utf-8")
-    config = BertConfig(
-        vocab_size=len(entries),
-        hidden_size=33,
-        num_hidden_layers=2,
-        num_attention_heads=3,
-        intermediate_size=47,
-        max_position_embeddings=61,
-    )
-    keras.utils.set_random_seed(1)
-    model = TextModel(models.EncoderModel(config), Tokenizer.load(folder / "vocab.txt"))
-    checkpoint.save(model, folder)
-    return folder
+    return write_pretrained(tmp_path_factory.mktemp("pretrained"), words)
 
 
 def write_data(folder):

@@ -3,18 +3,14 @@
 import json
 import random
 
-import keras
 import numpy as np
 import pytest
 
 import bert_keras
 import tasks
-from bert_keras import checkpoint, models
-from bert_keras.config import BertConfig
 from bert_keras.serving.agreement import differs
-from bert_keras.text.tokenizer import Tokenizer
-from bert_keras.text_model import TextModel
 from tests import runs
+from tests.small_networks import write_pretrained
 from tools import command
 
 NAMES = ["ada", "bo", "cy", "di", "ed"]
@@ -27,23 +23,10 @@ NUMBERS = [str(k) for k in range(10)]
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
+    words = [*NAMES, *SURNAMES, *TOWNS, *VERBS, *REST, *NUMBERS, "##s"]
+    sizes = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
     folder = tmp_path_factory.mktemp("pretrained")
-    entries = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    entries += [*NAMES, *SURNAMES, *TOWNS, *VERBS, *REST, *NUMBERS, "##s"]
-    (folder / "vocab.txt").write_text("\n".join(entries) + "\n", "utf-8")
-    config = BertConfig(
-        vocab_size=len(entries),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        initializer_range=0.2,
-    )
-    keras.utils.set_random_seed(3)
-    model = TextModel(models.EncoderModel(config), Tokenizer.load(folder / "vocab.txt"))
-    checkpoint.save(model, folder)
-    return folder
+    return write_pretrained(folder, words, seed=3, initializer_range=0.2, **sizes)
 
 
 def filler(chance, most):
@@ -120,6 +103,11 @@ CASES = {
     "ner": (write_ner, {}, {"num_train_epochs": 10.0}),
     "squad": (write_squad, {"doc_stride": 12, "max_query_length": 10}, {"num_train_epochs": 10.0}),
     "swag": (write_swag, {}, {"num_train_epochs": 5.0}),
+    "ner+features": (
+        write_ner,
+        {},
+        {"num_train_epochs": 10.0, "feature_layers": "last", "lstm_size": 24},
+    ),
 }
 
 
@@ -127,7 +115,7 @@ class Run:
     """A finished run."""
 
     def __init__(self, name, folder, init_checkpoint):
-        self.name, self.data_dir, self.path = name, folder / "data", folder / "out"
+        self.name, self.data_dir, self.path = name.split("+")[0], folder / "data", folder / "out"
         self.data_dir.mkdir()
         write, self.options, self.settings = CASES[name]
         write(self.data_dir, random.Random(name))

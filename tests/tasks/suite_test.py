@@ -8,13 +8,10 @@ import zipfile
 import keras
 import pytest
 
-from bert_keras import checkpoint, models
-from bert_keras.config import BertConfig
 from bert_keras.errors import InputError
-from bert_keras.text.tokenizer import Tokenizer
-from bert_keras.text_model import TextModel
 from tasks import suite
 from tasks.finetune_settings import FinetuneSettings
+from tests.small_networks import write_pretrained
 from tools import command
 
 GOOD = ["the film was good", "i saw a good film", "very good", "good and very good"]
@@ -25,23 +22,9 @@ SMALL = ["--max_seq_length=12", "--train_batch_size=4", "--num_train_epochs=1"]
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pretrained")
     words = sorted({word for text in GOOD + BAD for word in text.split()})
-    entries = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
-    (folder / "vocab.txt").write_text("\n".join(entries) + "\n", "utf-8")
-    config = BertConfig(
-        vocab_size=len(entries),
-        hidden_size=33,
-        num_hidden_layers=1,
-        num_attention_heads=3,
-        intermediate_size=47,
-        max_position_embeddings=16,
-    )
-    keras.utils.set_random_seed(1)
-    checkpoint.save(
-        TextModel(models.EncoderModel(config), Tokenizer.load(folder / "vocab.txt")), folder
-    )
-    return folder
+    sizes = {"num_hidden_layers": 1, "max_position_embeddings": 16}
+    return write_pretrained(tmp_path_factory.mktemp("pretrained"), words, **sizes)
 
 
 def write(path, *rows):

@@ -9,14 +9,11 @@ import subprocess
 import sys
 import time
 
-import keras
 import pytest
 
-from bert_keras import checkpoint, models
-from bert_keras.config import BertConfig
+from bert_keras import checkpoint
 from bert_keras.errors import InputError
-from bert_keras.text.tokenizer import Tokenizer
-from bert_keras.text_model import TextModel
+from tests.small_networks import write_pretrained
 from tools import command, run_finetuning
 
 ROOT = pathlib.Path(command.__file__).resolve().parents[1]
@@ -26,23 +23,9 @@ REVIEWS = ROOT / "samples" / "reviews"
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
     """A BERT of 2 layers with random weights, whose vocabulary is the letters."""
-    folder = tmp_path_factory.mktemp("pretrained")
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    entries = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters]
-    entries += [f"##{letter}" for letter in letters] + [".", ",", "'"]
-    (folder / "vocab.txt").write_text("\n".join(entries) + "\n", "utf-8")
-    config = BertConfig(
-        vocab_size=len(entries),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=48,
-        max_position_embeddings=64,
-    )
-    keras.utils.set_random_seed(1)
-    model = TextModel(models.EncoderModel(config), Tokenizer.load(folder / "vocab.txt"))
-    checkpoint.save(model, folder)
-    return folder
+    words = [*letters, *(f"##{letter}" for letter in letters), ".", ",", "'"]
+    return write_pretrained(tmp_path_factory.mktemp("pretrained"), words)
 
 
 def flags(pretrained, output_dir, *more):
