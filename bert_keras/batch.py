@@ -13,7 +13,7 @@ Loss = Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
 # What goes into the network; the rest (labels, ...) is for the loss.
 INPUTS = (
     *("token_ids", "segment_ids", "padding_mask", "document_ids", "position_ids"),
-    "masked_positions",
+    *("masked_positions", "features"),
 )
 # What is for neither: row numbers in the data set, and where the batch comes from.
 NOT_ON_DEVICE = ("rows", "phase", "epoch", "position")

@@ -6,16 +6,21 @@ float32; of what precision, `heads.py` says. `taps` go to the encoder, and what 
 added to the outputs.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
+from bert_keras import layer_features
+from bert_keras.bilstm import BiLSTM
 from bert_keras.config import BertConfig
 from bert_keras.encoder import BertEncoder
 from bert_keras.errors import InputError
 from bert_keras.heads import LinearHead, MaskedLMHead, NextSentenceHead
+from bert_keras.layer_features import LayerSum
+from bert_keras.taps import NO_TAPS, Taps
 
 
 def freeze_layers(network: "EncoderModel", num_layers: int | None) -> None:
@@ -57,6 +62,11 @@ class EncoderModel(keras.Model):
         config: a BertConfig, or its dict.
         unpad, left_to_right, lora_rank: see BertEncoder.
         frozen_layers: see `freeze_layers`.
+        lstm_size: units of each direction of a `BiLSTM` between encoder and head; None for none.
+        feature_layers: one of `layer_features.FEATURE_LAYERS`, which the BiLSTM then reads. The
+            encoder is not trained, and has no dropout: the feature-based approach of Devlin et
+            al., 2019, section 5.3. What it gives for a row may be computed once (`features`)
+            and come in as the input `features` [B, T, W].
         dtype: "float32", "mixed_bfloat16" or "bfloat16".
 
     Returns:
@@ -64,6 +74,7 @@ class EncoderModel(keras.Model):
     """
 
     pool = True  # whether the encoder has a pooler
+    takes_bilstm = False
 
     def __init__(
         self,
@@ -73,16 +84,24 @@ class EncoderModel(keras.Model):
         left_to_right: bool = False,
         lora_rank: int = 0,
         frozen_layers: int | None = None,
+        lstm_size: int | None = None,
+        feature_layers: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if feature_layers and not lstm_size:
+            raise ValueError("`feature_layers` are read by a BiLSTM: give `lstm_size`.")
+        if lstm_size and not self.takes_bilstm:
+            raise ValueError(f"A {type(self).__name__} has no head for a BiLSTM; `lstm_size`?")
+        self.lstm_size = lstm_size
+        self.feature_layers = feature_layers
         self.config = config if isinstance(config, BertConfig) else BertConfig.from_dict(config)
         self.encoder = BertEncoder(
             self.config,
             unpad=unpad,
             left_to_right=left_to_right,
             lora_rank=lora_rank,
-            pool=self.pool,
+            pool=self.pool and not lstm_size,  # its ends are what a row comes to
             dtype=self.dtype_policy,
             name="encoder",
         )
@@ -91,6 +110,7 @@ class EncoderModel(keras.Model):
             self._train_lora_alone()
         if frozen_layers is not None:
             freeze_layers(self, frozen_layers)
+        self._build_bilstm()
         self.build_heads()
         self.built = True
 
@@ -113,7 +133,13 @@ class EncoderModel(keras.Model):
             "lora_rank": self.encoder.lora_rank,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             **({"frozen_layers": frozen} if frozen is not None else {}),
+            **({"lstm_size": self.lstm_size} if self.lstm_size else {}),
+            **({"feature_layers": self.feature_layers} if self.feature_layers else {}),
         }
+
+    def features(self, inputs: Any) -> Any:
+        """What the BiLSTM reads of an encoder that is not trained, float32 [B, T, W]."""
+        return self._features(inputs, NO_TAPS)[0]
 
     def merge_lora(self) -> None:
         """Adds each low-rank update to its kernel and sets it to zero: same outputs."""
@@ -140,17 +166,55 @@ class EncoderModel(keras.Model):
             dtype=self.dtype_policy,
             name=name,
         )
-        head.build((None, config.hidden_size))
+        head.build((None, 2 * self.lstm_size if self.lstm_size else config.hidden_size))
         return head
 
+    def _build_bilstm(self) -> None:
+        self.bilstm = self.layer_sum = None
+        if not self.lstm_size:
+            return
+        width = self.config.hidden_size
+        if self.feature_layers:
+            self.encoder.trainable = False
+            states = layer_features.states(self.feature_layers, self.config.num_hidden_layers)
+            if self.feature_layers == layer_features.WEIGHTED:
+                self.layer_sum = LayerSum(len(states), dtype=self.dtype_policy, name="layer_sum")
+                self.layer_sum.build((None, None, len(states) * width))
+            elif self.feature_layers != layer_features.SUMMED:
+                width *= len(states)
+        self.bilstm = BiLSTM(self.lstm_size, dtype=self.dtype_policy, name="bilstm")
+        self.bilstm.build((None, None, width))
+
     def _encode(self, inputs: Any, taps: Any, training: bool | None) -> tuple[Any, Any, dict]:
-        """Returns `sequence_output`, `pooled_output`, and what the taps asked for."""
-        seen = self.encoder(inputs, taps=taps, training=training)
-        return seen.pop("sequence_output"), seen.pop("pooled_output", None), seen
+        """What a head reads of each token and of each row, and what the taps asked for."""
+        pooled: Any = None
+        seen: dict[str, Any] = {}
+        if "features" in inputs:
+            x = inputs["features"]
+        elif self.feature_layers:
+            x, seen = self._features(inputs, taps or NO_TAPS)
+        else:
+            seen = self.encoder(inputs, taps=taps, training=training)
+            x, pooled = seen.pop("sequence_output"), seen.pop("pooled_output", None)
+        if self.bilstm is None:
+            return x, pooled, seen
+        x = x if self.layer_sum is None else self.layer_sum(x)
+        real = inputs.get("padding_mask")
+        real = ops.ones_like(inputs["token_ids"]) if real is None else real
+        return *self.bilstm(x, real, training=training), seen
+
+    def _features(self, inputs: Any, taps: Taps) -> tuple[Any, dict[str, Any]]:
+        """Returns `features`, and what the taps asked for."""
+        outputs = (*taps.outputs, "hidden_states")
+        seen = self.encoder(inputs, taps=dataclasses.replace(taps, outputs=outputs), training=False)
+        x = layer_features.gather(seen["hidden_states"], self.feature_layers or "last")
+        return x, {name: seen[name] for name in taps.outputs}
 
 
 class _Labelled(EncoderModel):
     """A network whose head has one output a label."""
+
+    takes_bilstm = True
 
     def __init__(
         self, config: BertConfig | Mapping[str, Any], num_labels: int, **kwargs: Any
@@ -205,6 +269,7 @@ class SpanPredictor(EncoderModel):
     """
 
     pool = False
+    takes_bilstm = True
 
     def build_heads(self) -> None:
         self.head = self._linear_head(2, "span")
@@ -222,15 +287,26 @@ class MultipleChoice(EncoderModel):
         `logits` [B, C].
     """
 
+    takes_bilstm = True
+
     def build_heads(self) -> None:
         self.head = self._linear_head(1, "choice")
 
     def call(self, inputs: Any, taps: Any = None, training: bool | None = None) -> dict[str, Any]:
-        batch, choices, tokens = ops.shape(inputs["token_ids"])
-        flat = {name: ops.reshape(x, (-1, tokens)) for name, x in inputs.items()}  # [B * C, T]
-        _, pooled, seen = self._encode(flat, taps, training)
+        batch, choices, _ = ops.shape(inputs["token_ids"])
+        _, pooled, seen = self._encode(self._rows(inputs), taps, training)
         scores = self.head(pooled, training=training)  # [B * C, 1]
         return {"logits": ops.reshape(scores, (batch, choices)), **seen}
+
+    def features(self, inputs: Any) -> Any:
+        x = super().features(self._rows(inputs))
+        return ops.reshape(x, (*ops.shape(inputs["token_ids"]), x.shape[-1]))
+
+    def _rows(self, inputs: Any) -> dict[str, Any]:
+        """The sequences one after the other, [B * C, T, ...]."""
+        tokens = ops.shape(inputs["token_ids"])[-1]
+        given = inputs.items()
+        return {name: ops.reshape(x, (-1, tokens, *ops.shape(x)[3:])) for name, x in given}
 
 
 class Pretrainer(EncoderModel):

@@ -212,11 +212,13 @@ def _check_writable(network: models.EncoderModel, head: str) -> None:
             f"head={head!r} has no name in google-research/bert, which has no such task; write a "
             "Hugging Face directory instead."
         )
-    if network.encoder.left_to_right:
-        raise InputError(
-            f"{CONFIG_NAME} has no way to say left_to_right=True; write a Hugging Face directory "
-            "instead."
-        )
+    for option in ("left_to_right", "lstm_size"):
+        value = network.get_config().get(option)
+        if value:
+            raise InputError(
+                f"{CONFIG_NAME} has no way to say {option}={value}; write a Hugging Face "
+                "directory instead."
+            )
 
 
 def _write(prefix: str, tensors: Mapping[str, np.ndarray]) -> None:

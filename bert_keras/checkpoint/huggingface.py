@@ -20,6 +20,7 @@ from bert_keras.checkpoint.config_file import (
     CONFIG_NAME,
     LEFT_TO_RIGHT,
     config_entries,
+    network_options,
     read_architecture,
     read_config,
     read_config_file,
@@ -62,10 +63,12 @@ def load_network(
     problem_type = None
     if labels is not None and kind.network == "Classifier":
         problem_type = label_files.read_problem_type(values, len(labels), where)
-    if LEFT_TO_RIGHT in values:
-        options["left_to_right"] = bool(values[LEFT_TO_RIGHT])
+    options |= network_options(values)
+    if values.get("architectures") != [architecture]:  # a BiLSTM belongs to its head
+        options = {k: v for k, v in options.items() if k not in ("lstm_size", "feature_layers")}
     tensors = tensor_files.TensorDirectory(directory)
-    networks.check_plausible(config, tensors, where)
+    lstm_size = options.get("lstm_size", 0)
+    networks.check_plausible(config, tensors, where, lstm_size=lstm_size)
     network = networks.NETWORKS[kind.network](config, **options)
 
     slots = weight_map.network_slots(network, architecture)
@@ -161,7 +164,12 @@ def save_network(
             f"head={head!r} is written from {kind.network}, not {type(network).__name__}."
         )
     values: dict[str, Any] = {"architectures": [architecture]}
-    values |= config_entries(network.config, left_to_right=network.encoder.left_to_right)
+    values |= config_entries(
+        network.config,
+        left_to_right=network.encoder.left_to_right,
+        lstm_size=network.lstm_size,
+        feature_layers=network.feature_layers,
+    )
     if kind.labelled:
         labels = list(labels or label_files.default_labels(network.num_labels))
         if len(labels) != network.num_labels:

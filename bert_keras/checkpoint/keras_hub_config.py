@@ -168,6 +168,7 @@ def check_writable(network: models.EncoderModel, head: str) -> None:
             (config.hidden_dropout_prob,),
         ),
         "left_to_right": (network.encoder.left_to_right, (False,)),
+        "lstm_size": (network.lstm_size, (None,)),
     }
     for name, (value, possible) in fields.items():
         _check_sayable(BACKBONE, name, value, possible)

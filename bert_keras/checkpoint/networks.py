@@ -87,12 +87,15 @@ def head_of(network: models.EncoderModel) -> str:
     )
 
 
-def check_plausible(config: BertConfig, tensors: tensor_files.Tensors, where: str) -> None:
+def check_plausible(
+    config: BertConfig, tensors: tensor_files.Tensors, where: str, *, lstm_size: int = 0
+) -> None:
     """Refuses, before memory is taken for it, a model far larger than the file beside it."""
     rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
     width = 2 * config.hidden_size + config.intermediate_size
     needed = rows * (config.embedding_size or config.hidden_size)
     needed += config.num_hidden_layers * 2 * config.hidden_size * width
+    needed += 8 * lstm_size * (config.hidden_size + 4 * lstm_size)  # two layers, from both sides
     held = sum(math.prod(spec.shape) for spec in tensors.values())
     if needed > max(2 * held, SMALL):
         raise InputError(

@@ -17,7 +17,7 @@ Row = tuple[str, str, bool]
 AS_IT_IS, TRANSPOSED = False, True
 
 ENCODER_PREFIX = "bert."
-HEAD_NAMES = ("cls.", "classifier.", "qa_outputs.")
+HEAD_NAMES = ("cls.", "classifier.", "qa_outputs.", "bilstm.", "layer_sum.")
 
 
 def _dense(ours: str, theirs: str) -> tuple[Row, ...]:
@@ -84,6 +84,17 @@ MASKED_LM: tuple[Row, ...] = (
 )
 
 NEXT_SENTENCE: tuple[Row, ...] = _dense("next_sentence.dense", "cls.seq_relationship")
+
+# No BERT class of transformers has LSTMs; their names follow `bilstm.<i>.`.
+LSTM: tuple[Row, ...] = tuple(
+    (f"{direction}_layer.cell.{name}", f"{direction}.{name}", AS_IT_IS)
+    for direction in ("forward", "backward")
+    for name in ("kernel", "recurrent_kernel", "bias")
+)
+LAYER_SUM: tuple[Row, ...] = (
+    ("layer_sum.scores", "layer_sum.scores", AS_IT_IS),
+    ("layer_sum.scale", "layer_sum.scale", AS_IT_IS),
+)
 
 # Second names of one tensor: the decoder of the masked LM is the token embedding itself.
 TIED = {
@@ -216,7 +227,16 @@ def writes_pooler(architectures: Any) -> bool:
 def network_slots(network: Any, architecture: str) -> dict[str, Slot]:
     """Returns every slot of `network` seen as `architecture`, encoder first, without prefix."""
     kind = ARCHITECTURES[architecture]
-    return encoder_slots(network.encoder, pooled=kind.pooled) | row_slots(network, kind.rows)
+    encoder = encoder_slots(network.encoder, pooled=kind.pooled)
+    return encoder | bilstm_slots(network) | row_slots(network, kind.rows)
+
+
+def bilstm_slots(network: Any) -> dict[str, Slot]:
+    """Returns the slots of what stands between encoder and head, as a rule none."""
+    slots = {} if network.layer_sum is None else row_slots(network, LAYER_SUM)
+    for i, layer in enumerate(network.bilstm.layers if network.bilstm else ()):
+        slots |= row_slots(layer, LSTM, f"bilstm.{i}.")
+    return slots
 
 
 def optional_slots(network: Any, architecture: str) -> dict[str, Slot]:

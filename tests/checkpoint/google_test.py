@@ -304,6 +304,7 @@ def test_a_config_without_segments_has_googles_sixteen(tmp_path):
         (lambda: models.EncoderModel(ours(pad_token_id=3)), "pad_token_id=3"),
         (lambda: models.Classifier(ours(classifier_dropout=0.3), 2), "classifier_dropout=0.3"),
         (lambda: models.EncoderModel(ours(), left_to_right=True), "left_to_right=True"),
+        (lambda: models.Classifier(ours(), 2, lstm_size=4), "lstm_size=4"),
         (lambda: models.TokenTagger(ours(), 3), "head='token_classification'"),
         (lambda: models.MultipleChoice(ours()), "head='multiple_choice'"),
     ],

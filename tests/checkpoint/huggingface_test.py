@@ -339,6 +339,47 @@ def test_left_to_right_goes_with_the_encoder(tmp_path):
         huggingface.load_encoder(models.Classifier(CONFIG, 3), tmp_path)
 
 
+@pytest.mark.parametrize("layers", [None, "weighted_sum_last4", "concat_last4"])
+def test_a_bilstm_comes_back_and_transformers_refuses_it(tmp_path, layers):
+    config = dataclasses.replace(CONFIG, num_hidden_layers=4)
+    network = models.TokenTagger(config, 3, lstm_size=5, feature_layers=layers)
+    for index, weight in enumerate(network.trainable_variables):
+        noise = np.random.default_rng(index).normal(size=tuple(weight.shape))
+        weight.assign(noise.astype("float32"))
+    huggingface.save_network(network, tmp_path)
+    again = huggingface.load_network(tmp_path).network
+    assert again.get_config() == network.get_config()
+    for mine, other in zip(network.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(mine, other, err_msg=mine.path)
+    with pytest.raises(ValueError, match="bert_keras"):
+        transformers.AutoModelForTokenClassification.from_pretrained(tmp_path)
+    plain = models.Classifier(config, 2)
+    huggingface.load_encoder(plain, tmp_path)  # the BiLSTM belongs to the head
+    np.testing.assert_array_equal(
+        plain.encoder.embeddings.token_embedding, network.encoder.embeddings.token_embedding
+    )
+
+
+@pytest.mark.parametrize(
+    ("entries", "says"),
+    [
+        ({"lstm_size": 10**9}, "lstm_size=1000000000; expected a number from 1 to 16384."),
+        ({"lstm_size": "5"}, "lstm_size='5'; expected a number from 1 to 16384."),
+        ({"lstm_size": 16384}, "they are not of one model."),
+        ({"feature_layers": "first"}, "`feature_layers` may be embeddings, "),
+        ({"feature_layers": ["last"]}, "feature_layers=['last'] with lstm_size=5; expected one of"),
+        ({"lstm_size": None}, "feature_layers='last' with lstm_size=None; expected one of"),
+    ],
+)
+def test_a_bilstm_that_cannot_be_is_refused(tmp_path, entries, says):
+    network = models.TokenTagger(CONFIG, 3, lstm_size=5, feature_layers="last")
+    huggingface.save_network(network, tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+    with pytest.raises(InputError, match=re.escape(says)):
+        huggingface.load_network(tmp_path)
+
+
 def test_googles_config_describes_a_directory_that_has_none(tmp_path):
     foreign.their_directory(tmp_path, "encoder", hidden_act="gelu_new")
     google = dataclasses.replace(CONFIG, hidden_act="gelu_new").to_google_dict()
