@@ -16,6 +16,7 @@ from typing import Any
 import keras
 
 from bert_keras import checkpoint, files
+from bert_keras.data import kept_features
 from bert_keras.data.features import Rows
 from bert_keras.errors import InputError
 from bert_keras.text_model import TextModel
@@ -28,10 +29,14 @@ _logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class _Data:
-    """A split: its examples, and the rows that the network gets."""
+    """A split: its examples, and the rows that the network gets.
+
+    `kept` are the rows with what an encoder that is not trained gives for them.
+    """
 
     examples: Sequence[Any]
     rows: Rows
+    kept: Rows | None = None
 
 
 def finetune(
@@ -45,6 +50,7 @@ def finetune(
     eval_batch_size: int = 8,
     predict_batch_size: int = 8,
     save_checkpoints_steps: int = 1000,
+    feature_cache_dir: str | pathlib.Path | None = None,
     command: Sequence[str] = (),
     say: Callable[[str], object] = _logger.info,
 ) -> dict[str, Any]:
@@ -62,6 +68,8 @@ def finetune(
         do_predict: predict each of its test splits.
         eval_batch_size, predict_batch_size: rows at a time.
         save_checkpoints_steps: steps between checkpoints.
+        feature_cache_dir: with `feature_layers`, keeps what the encoder gives, for this run and
+            others; by default `output_dir`/features.
         command: the command line, for `run.json`.
         say: is told each thing worth a line.
 
@@ -115,9 +123,15 @@ def finetune(
         files.write_json(output_dir / data_report.NAME, report)
         for line in data_report.in_short(report):
             say(line)
+        if settings.feature_layers:
+            kept = pathlib.Path(feature_cache_dir or output_dir / "features")
+            say(f"what the encoder gives is kept in {kept}")
+            for split in ("train", *dev[:1]):
+                rows = kept_features.keep(model.network, data[split].rows, kept)
+                data[split] = dataclasses.replace(data[split], kept=rows)
         results["training"] = stages.train(
             model,
-            data["train"].rows,
+            data["train"].kept or data["train"].rows,
             loss,
             output_dir,
             settings,
@@ -186,7 +200,7 @@ def _evaluation(
     """Measures the model as it is when called."""
 
     def measure() -> Mapping[str, Any]:
-        outputs = stages.outputs(model, data.rows, batch_size)
+        outputs = stages.outputs(model, data.kept or data.rows, batch_size)
         return task.score(data.examples, data.rows, outputs)
 
     return measure

@@ -5,6 +5,9 @@ import math
 from typing import Any
 
 from bert_keras.errors import InputError
+from bert_keras.layer_features import FEATURE_LAYERS
+
+LSTM_SIZE = 768  # Devlin et al., 2019, section 5.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +32,10 @@ class FinetuneSettings:
         layerwise_lr_decay: each layer's rate is this times that of the layer above it; None for
             one rate.
         frozen_layers: neither the embeddings nor so many blocks are trained; None for all trained.
+        feature_layers: the encoder is not trained at all, and a BiLSTM reads these of its layers:
+            one of `bert_keras.layer_features.FEATURE_LAYERS`; None for fine-tuning.
+        lstm_size: units of each direction of two layers of LSTMs between encoder and head; by
+            default none, or 768 with `feature_layers`.
         early_stopping_patience: the run ends after so many epochs in a row that were not the best
             on dev, and the best one's weights are the model; None for running to the end.
         dtype: "float32", "mixed_bfloat16" or "bfloat16".
@@ -51,6 +58,8 @@ class FinetuneSettings:
     lora_rank: int = 0
     layerwise_lr_decay: float | None = None
     frozen_layers: int | None = None
+    feature_layers: str | None = None
+    lstm_size: int | None = None
     early_stopping_patience: int | None = None
     dtype: str = "float32"
     random_seed: int = 12345
@@ -66,6 +75,20 @@ class FinetuneSettings:
                 f"--num_train_epochs={self.num_train_epochs} must be above 0 and finite, "
                 f"--warmup_proportion={self.warmup_proportion} between 0 and 1"
             )
+        if self.feature_layers is None:
+            return
+        if self.feature_layers not in FEATURE_LAYERS:
+            raise InputError(
+                f"--feature_layers={self.feature_layers}: expected {', '.join(FEATURE_LAYERS)}"
+            )
+        for flag in ("lora_rank", "frozen_layers", "layerwise_lr_decay"):
+            value = getattr(self, flag)
+            if value:
+                raise InputError(
+                    f"--{flag}={value}: with --feature_layers the encoder is not trained; leave "
+                    "one of them out"
+                )
+        object.__setattr__(self, "lstm_size", self.lstm_size or LSTM_SIZE)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, for `run.json` and for telling whether a run is the same."""

@@ -54,7 +54,8 @@ def train(
         settings.train_batch_size,
         seed=settings.random_seed,
         max_seq_length=settings.max_seq_length,
-        bucket=not unpad,  # where padding costs little, batches are a plain random draw
+        # Where padding costs little, batches are a plain random draw.
+        bucket=not unpad or bool(settings.feature_layers),
         pad_token_id=model.network.config.pad_token_id,
     )
     num_steps = math.ceil(batches.steps_per_epoch * settings.num_train_epochs)

@@ -57,15 +57,26 @@ def start(task: Task, settings: FinetuneSettings, pretrained: Pretrained) -> Tex
 
     Args:
         task: gives the network, and the names of its outputs; its training file has been read.
-        settings: longest row, LoRA and precision.
+        settings: longest row, LoRA, BiLSTM and precision.
         pretrained: gives the encoder.
+
+    Raises:
+        InputError: the encoder has not the layers that are to be read or frozen.
     """
+    layers = pretrained.config.num_hidden_layers
+    if (settings.feature_layers or "").endswith("last4") and layers < 4:
+        raise InputError(
+            f"--feature_layers={settings.feature_layers}: the model has {layers} layers; choose "
+            "another"
+        )
     network = task.network(
         pretrained.config,
         unpad=keras.backend.backend() == "tensorflow",
         left_to_right=pretrained.left_to_right,
         lora_rank=settings.lora_rank,
         frozen_layers=settings.frozen_layers,
+        lstm_size=settings.lstm_size,
+        feature_layers=settings.feature_layers,
         dtype=settings.dtype,
     )
     checkpoint.load_encoder_weights(

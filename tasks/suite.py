@@ -74,6 +74,8 @@ def run_suite(
     """
     several, root = len(names) > 1 or names[0].lower() == "glue", pathlib.Path(output_dir)
     task_options = dict(make_task_options or {})
+    if settings.feature_layers:  # of all seeds
+        options["feature_cache_dir"] = options.get("feature_cache_dir") or root / "features"
     _check_options(several, num_seeds, root, settings, task_options, submission_file, options)
     folders = _folders(names, data_dir, say) if several else {names[0]: data_dir}
     for name, folder in list(folders.items()):

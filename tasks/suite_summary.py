@@ -79,14 +79,14 @@ def _seconds(run: Run) -> float:
     return round(sum(part.get("seconds", 0.0) for part in parts), 3)
 
 
-def summary_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+def summary_table(rows: Mapping[str, Mapping[str, Any]], what: str = "task") -> str:
     """A header and a row a task, tab-separated; a cell is empty where the task has no such metric.
 
     task  seeds  seconds  best_seed  best_model  accuracy_mean  accuracy_std  accuracy_best ...
     """
     names = list(dict.fromkeys(name for row in rows.values() for name in row["metrics"]))
     kinds = ("mean", "std", "best")
-    head = ["task", "seeds", "seconds", "best_seed", "best_model"]
+    head = [what, "seeds", "seconds", "best_seed", "best_model"]
     lines = [[*head, *(f"{name}_{kind}" for name in names for kind in kinds)]]
     for task, row in rows.items():
         best = row["best"]

@@ -18,6 +18,7 @@ import dataclasses
 import json
 import os
 import sys
+from functools import partial
 
 from absl import flags
 
@@ -97,6 +98,24 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         lower_bound=0,
         **text,
     )
+    flags.DEFINE_list(
+        "feature_layers",
+        [],
+        "Leave the encoder as it is, and train a BiLSTM that reads its layers: embeddings, "
+        "second_to_last, last, sum_all, weighted_sum_last4 or concat_last4. Several, or all: a run "
+        "for each, and their table.",
+        **text,
+    )
+    flags.DEFINE_integer(
+        "lstm_size",
+        None,
+        "Units of each direction of a two-layer BiLSTM between encoder and head; by default none, "
+        "or 768 with --feature_layers.",
+        **sizes,
+    )
+    flags.DEFINE_string(
+        "feature_cache_dir", None, "Keeps what that encoder gives; OUTPUT_DIR/features.", **text
+    )
     flags.DEFINE_integer(
         "early_stopping_patience",
         None,
@@ -169,7 +188,9 @@ def main(FLAGS: flags.FlagValues) -> None:
         return
     if not FLAGS.output_dir:
         raise command.UsageError("--output_dir is required: where the model and the results go")
+    from bert_keras.layer_features import FEATURE_LAYERS
     from tasks import make_task
+    from tasks.feature_table import run_feature_table
     from tasks.finetune import finetune
     from tasks.finetune_settings import FinetuneSettings
     from tasks.suite import run_suite
@@ -178,6 +199,8 @@ def main(FLAGS: flags.FlagValues) -> None:
     files = {"train": FLAGS.train_file, "dev": FLAGS.eval_file, "test": FLAGS.predict_file}
     task_options = {"files": files, **{name: FLAGS[name].value for name in OPTIONS}}
     settings = {each.name: FLAGS[each.name].value for each in dataclasses.fields(FinetuneSettings)}
+    layers = list(FEATURE_LAYERS) if FLAGS.feature_layers == ["all"] else FLAGS.feature_layers
+    settings["feature_layers"] = layers[0] if layers else None
     options = {
         "do_train": FLAGS.do_train,
         "do_eval": FLAGS.do_eval,
@@ -185,12 +208,15 @@ def main(FLAGS: flags.FlagValues) -> None:
         "eval_batch_size": FLAGS.eval_batch_size,
         "predict_batch_size": FLAGS.predict_batch_size,
         "save_checkpoints_steps": FLAGS.save_checkpoints_steps,
+        "feature_cache_dir": FLAGS.feature_cache_dir,
         "command": sys.argv,
         "say": print,
     }
-    if len(names) > 1 or names[0].lower() == "glue" or FLAGS.num_seeds or FLAGS.submission_file:
+    several = len(names) > 1 or names[0].lower() == "glue" or len(layers) > 1
+    if several or FLAGS.num_seeds or FLAGS.submission_file:
         del settings["max_seq_length"]
-        run_suite(
+        run = partial(run_feature_table, layers) if len(layers) > 1 else run_suite
+        run(
             names,
             FLAGS.data_dir,
             FLAGS.output_dir,
