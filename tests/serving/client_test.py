@@ -2,15 +2,20 @@
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import ClassVar
 
+import grpc
 import pytest
 
 from bert_keras.errors import InputError
+from bert_keras.serving import retries
 from bert_keras.serving.client import SavedModelClient, connect
+from bert_keras.serving.retries import RequestError, Retries
 from bert_keras.serving.server import ModelServer
 from tests.serving.conftest import free_port
+from tests.serving.fake_server import FakeServer, fake_grpc_server
 
 
 @pytest.fixture(scope="module")
@@ -173,3 +178,146 @@ def test_an_answer_that_is_not_http():
 
     with pytest.raises(InputError, match="no answer .*BadStatusLine"):
         ask_canned(Broken)
+
+
+# --- asking again -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_waits(monkeypatch):
+    monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0.001)
+
+
+@pytest.mark.parametrize(
+    "answer, requests",
+    [
+        ((429, {"error": "slow down"}), 3),
+        ((503, {"error": "busy"}), 3),
+        ((None, None), 3),  # the connection breaks
+        ((400, {"error": "no"}), 1),
+        ((404, {"error": "gone"}), 1),
+        ((500, {"error": "broken"}), 1),
+        ((504, {"error": "late"}), 1),
+    ],
+    ids=["429", "503", "reset", "400", "404", "500", "504"],
+)
+def test_what_is_asked_again_over_rest(no_waits, answer, requests):
+    with FakeServer(lambda texts, number: answer if number <= 2 else None) as server:
+        client = connect(server.url, num_retries=2)
+        if requests == 3:
+            assert client.predict(["abc"]) == [{"score": 3.0}]
+        else:
+            with pytest.raises(RequestError, match=answer[1]["error"]):
+                client.predict(["abc"])
+        assert len(server.asked) == requests
+
+
+def test_the_last_refusal_says_how_often_it_was_asked(no_waits):
+    with FakeServer(lambda texts, number: (503, {"error": "busy"})) as server:
+        with pytest.raises(RequestError, match=r"503: busy \(asked 4 times\)"):
+            connect(server.url, num_retries=3).predict(["a"])
+        assert len(server.asked) == 4
+        with pytest.raises(RequestError, match="503: busy$"):
+            connect(server.url).predict(["a"])
+
+
+def test_a_timeout_is_not_asked_again(no_waits):
+    with FakeServer(lambda texts, number: time.sleep(0.5)) as server:
+        with pytest.raises(RequestError, match="timed out"):
+            connect(server.url, timeout=0.1, num_retries=5).predict(["a"])
+        assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "code, details, requests",
+    [
+        ("UNAVAILABLE", "away", 3),
+        ("RESOURCE_EXHAUSTED", "busy", 3),
+        ("RESOURCE_EXHAUSTED", "Received message larger than max (9 vs. 4)", 1),
+        ("INVALID_ARGUMENT", "no", 1),
+        ("INTERNAL", "broken", 1),
+    ],
+    ids=["unavailable", "exhausted", "long", "invalid", "internal"],
+)
+def test_what_is_asked_again_over_grpc(no_waits, code, details, requests):
+    asked = []
+
+    def predict(request, context):
+        asked.append(request)
+        context.abort(grpc.StatusCode[code], details)
+
+    with fake_grpc_server(predict) as address:
+        client = connect(f"grpc://{address}/fake", num_retries=2)
+        with pytest.raises(RequestError) as error:
+            client.run("serving_default", {"text": ["a"]})
+        client.close()
+    assert len(asked) == requests and f"{code}: {details}" in str(error.value)
+    assert error.value.refused == (requests == 1 and code != "INTERNAL")
+
+
+class Waits:
+    """In place of the event that ends waits: keeps how long they are."""
+
+    def __init__(self):
+        self.seconds = []
+
+    def wait(self, seconds):
+        self.seconds.append(seconds)
+        return False
+
+
+def waits(seed, retry_after=0.0):
+    found = Retries(9, seed)
+    found._stopped = Waits()
+
+    def ask():
+        raise RequestError("busy", passing=True, retry_after=retry_after)
+
+    with pytest.raises(RequestError):
+        found.call(ask)
+    return found._stopped.seconds
+
+
+def test_waits_double_up_to_half_a_minute():
+    longest = [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+    assert len(waits(1)) == 9
+    for wait, most in zip(waits(1), longest, strict=True):
+        assert most / 2 <= wait <= most
+    assert waits(1) == waits(1) != waits(2)
+    assert min(waits(1, retry_after=7.0)) == 7.0
+    assert max(waits(1, retry_after=1e9)) == 30.0
+
+
+def test_retry_after_is_read():
+    busy = (503, {"error": "busy", "headers": {"Retry-After": "7"}})
+    with FakeServer(lambda texts, number: busy) as server:
+        with pytest.raises(RequestError) as error:
+            connect(server.url).run("serving_default", {"text": ["a"]})
+    assert error.value.retry_after == 7.0 and error.value.passing
+
+
+def test_closing_ends_a_wait():
+    with FakeServer(lambda texts, number: (503, {"error": "busy"})) as server:
+        client = connect(server.url, num_retries=100)
+        threading.Timer(0.2, client.close).start()
+        begin = time.monotonic()
+        with pytest.raises(RequestError, match="busy"):
+            client.predict(["a"])
+        assert time.monotonic() - begin < 5
+
+
+def test_a_pinned_client_keeps_its_version_and_asks_for_the_labels_once(server, toy_dir):
+    for client in clients(server, toy_dir).values():
+        assert client.pin()["version"] in (1, "1")
+        asked, run = [], client.run
+        client.run = lambda signature, inputs, asked=asked, run=run: (
+            asked.append(signature) or run(signature, inputs)
+        )
+        for text in ("a", "abcd"):
+            assert client.predict([text])[0]["label"] == {"a": "short", "abcd": "long"}[text]
+        assert asked == ["serving_default", "labels", "serving_default"]
+    with FakeServer(version=4) as fake:
+        client = connect(fake.url)
+        assert client.pin() == {"name": "fake", "version": 4}
+        client.predict(["a"])
+        assert fake.paths == ["/v1/models/fake/versions/4:predict"]

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,13 @@ import pytest
 
 import bert_keras
 from bert_keras.errors import InputError
+from bert_keras.serving import retries
 from bert_keras.serving.export import export_saved_model
 from bert_keras.serving.server import ModelServer
+from tests.serving.conftest import wait_until
+from tests.serving.fake_server import FakeServer
 from tests.serving.tiny_model import tiny_text_model
-from tools import command, predict
+from tools import command
 
 ROOT = Path(__file__).parents[2]
 
@@ -134,17 +138,116 @@ def test_arguments_that_are_not_utf8_and_another_locale(places):
     assert json.loads(done.stdout.decode("utf-8"))["text"] == "très \ufffd good"
 
 
-def test_lines_are_lines_whatever_they_hold():
-    """Only a line feed ends a line: not U+2028, not a form feed, not NUL."""
-    file = io.BytesIO("a\u2028b\x0cc\x00\r\n\n\u0085".encode())
-    assert list(predict.read_lines(file, "x", ("text",))) == ["a\u2028b\x0cc\x00", "", "\u0085"]
+# --- files of many lines -------------------------------------------------------------------------
 
 
-def test_a_tab_asks_how_many_texts_a_model_takes():
-    with pytest.raises(InputError, match="line 2: a tab.*--text_columns=2"):
-        list(predict.read_lines(io.BytesIO(b"a\nb\tc\n"), "x", None))
-    assert list(predict.read_lines(io.BytesIO(b"b\tc\n"), "x", ("text",))) == ["b\tc"]
-    pair = list(predict.read_lines(io.BytesIO(b"b\tc\n"), "x", ("text_a", "text_b")))
-    assert pair == [("b", "c")]
-    choice = list(predict.read_lines(io.BytesIO(b"a\tb\tc\n"), "x", ("context", "endings")))
-    assert choice == [("a", ["b", "c"])]
+def fake_answers(texts):
+    return "".join(
+        json.dumps({"text": text, "score": float(len(text))}, ensure_ascii=False) + "\n"
+        for text in texts
+    )
+
+
+def test_a_file_by_every_way_is_what_standard_output_gets(places, capsys, tmp_path):
+    file = tmp_path / "texts.txt"
+    file.write_text("".join(f"{'good' if i % 3 else 'dull'} film {i}\n" for i in range(70)))
+    some = [f"--input_file={file}", "--predict_batch_size=4"]
+    for way, flag in places.items():
+        more = ["--concurrency=3"] if flag.startswith("--server") else []
+        command.call("predict", [flag, *some])
+        expected = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        command.call("predict", [flag, *some, *more, f"--output_file={tmp_path / way}"])
+        told = capsys.readouterr()
+        assert told.out == f"Wrote {tmp_path / way}: 70 rows.\n" and "70/70" in told.err
+        found = [json.loads(line) for line in (tmp_path / way).read_text().splitlines()]
+        assert [(row["text"], row["label"]) for row in found] == [
+            (row["text"], row["label"]) for row in expected
+        ]
+        for one, other in zip(found, expected):
+            np.testing.assert_allclose(one["logits"], other["logits"], atol=1e-5, rtol=0)
+
+
+def test_killed_it_goes_on_and_ends_with_the_same_bytes(tmp_path):
+    texts = [f"{'é' * (i % 7)} {i}" for i in range(240)]
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    with FakeServer(lambda texts, number: time.sleep(0.08)) as server:
+        words = [sys.executable, "-m", "tools.predict", f"--server={server.url}"]
+        words += ["--input_file=texts.txt", "--output_file=out.jsonl", "--predict_batch_size=4"]
+        options = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
+        journal = tmp_path / "out.jsonl.journal"
+        for _ in range(2):
+            before = journal.read_bytes() if journal.exists() else b""
+            process = subprocess.Popen([*words, "--concurrency=2"], **options)
+            wait_until(lambda: journal.exists() and journal.read_bytes() != before)  # noqa: B023
+            process.kill()
+            assert process.wait() == -9
+            assert not (tmp_path / "out.jsonl").exists()
+        asked = len(server.asked)
+        subprocess.run([*words, "--concurrency=2"], **options, check=True, capture_output=True)
+        assert len(server.asked) - asked < 55  # of 60; what was there was not asked again
+        assert set(server.paths) == {"/v1/models/fake/versions/1:predict"}
+    assert (tmp_path / "out.jsonl").read_text() == fake_answers(texts)
+    assert sorted(os.listdir(tmp_path)) == ["out.jsonl", "texts.txt"]
+
+
+def test_a_busy_server_is_asked_again(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0.001)
+    texts = [f"text {i}" for i in range(40)]
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    busy = (503, {"error": "busy"})
+    with FakeServer(lambda texts, number: busy if number % 3 == 0 else None) as server:
+        some = [f"--server={server.url}", f"--input_file={tmp_path / 'texts.txt'}"]
+        some += ["--predict_batch_size=4", "--concurrency=2"]
+        command.call("predict", some)
+        assert capsys.readouterr().out == fake_answers(texts)
+        with pytest.raises(
+            InputError, match=r"texts.txt, line \d+ and the 3 after it: .*503: busy"
+        ):
+            command.call("predict", [*some, "--num_retries=0"])
+
+
+def test_a_refused_line_is_named_or_skipped(capsys, tmp_path):
+    texts = [f"text {i}" for i in range(40)]
+    texts[29] = "bad"
+    file = tmp_path / "texts.txt"
+    file.write_text("\n".join(texts))
+    refused = (400, {"error": "too bad"})
+    with FakeServer(lambda texts, number: refused if "bad" in texts else None) as server:
+        some = [f"--server={server.url}", f"--input_file={file}", "--predict_batch_size=4"]
+        with pytest.raises(InputError, match="texts.txt, line 30: .* answers 400: too bad"):
+            command.call("predict", [*some, "--concurrency=2"])
+        assert capsys.readouterr().out == fake_answers(texts[:28])
+        command.call("predict", [*some, "--skip_errors", f"--output_file={tmp_path / 'out'}"])
+    assert capsys.readouterr().out == f"Wrote {tmp_path / 'out'}: 40 rows, 1 with an error.\n"
+    lines = (tmp_path / "out").read_text().splitlines()
+    assert json.loads(lines[29]) == {"text": "bad", "error": "400: too bad"}
+    assert json.loads(lines[30]) == {"text": "text 30", "score": 7.0}
+    assert len(lines) == 40
+
+
+def test_another_version_is_refused(tmp_path):
+    file = tmp_path / "texts.txt"
+    file.write_text("\n".join(f"text {i}" for i in range(40)))
+    gone = (404, {"error": "gone"})
+    with FakeServer(lambda texts, number: gone if number > 8 else None) as server:
+        some = [f"--server={server.url}", f"--input_file={file}", "--predict_batch_size=4"]
+        some.append(f"--output_file={tmp_path / 'out'}")
+        with pytest.raises(InputError, match="404: gone The same command goes on after line 32"):
+            command.call("predict", some)
+        server.version = 2
+        with pytest.raises(InputError, match='another model: .*"version": 1.*"version": 2.*delete'):
+            command.call("predict", some)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--concurrency=2", "--model_dir=x"], "--concurrency=2 needs --server"),
+        (["--output_file=x", "--model_dir=x"], "--output_file needs --input_file"),
+        (["--num_retries=-1", "--server=x"], "num_retries"),
+        (["--timeout_seconds=0", "--server=x"], "timeout_seconds"),
+    ],
+)
+def test_faults_of_many_lines(arguments, words):
+    with pytest.raises(command.UsageError, match=words):
+        command.call("predict", arguments)
