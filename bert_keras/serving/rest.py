@@ -3,6 +3,7 @@
     GET  /v1/models/NAME[/versions/V]            state of the versions
     GET  /v1/models/NAME[/versions/V]/metadata   signatures
     POST /v1/models/NAME[/versions/V]:predict    rows ("instances") or columns ("inputs")
+    GET  /                                       a page to try the model on (`page`)
 
 Paths, bodies, status codes and error texts follow
 https://www.tensorflow.org/tfx/serving/api_rest; an error is `{"error": "one line"}`.
@@ -22,7 +23,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bert_keras.serving import json_tensor, status
+from bert_keras.serving import json_tensor, page, status
 from bert_keras.serving.grpc_service import metadata_proto, status_proto
 from bert_keras.serving.model_store import LARGEST_VERSION, ModelStore
 
@@ -57,7 +58,7 @@ def application(store: ModelStore, *, max_request_bytes: int) -> Starlette:
 
 def _answer(store: ModelStore, method: str, path: str, body: bytes) -> Response:
     if not path.lower().startswith("/v1/"):
-        return _error(404, f"Not found: {path}")
+        return page.respond(method, path, store.name) or _error(404, f"Not found: {path}")
     try:
         return _json(200, _route(store, method, path, body))
     except status.ServingError as error:

@@ -240,7 +240,7 @@ def test_classify_and_regress_say_what_to_use(embedded):
 
 
 def test_paths_outside_of_the_api_are_not_found(embedded):
-    assert embedded.http("GET", "/")[0] == 404
+    assert embedded.http("GET", "/v1")[0] == 404
     assert embedded.http("GET", "/v2/models/toy")[0] == 404
 
 
