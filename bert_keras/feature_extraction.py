@@ -117,7 +117,7 @@ def extract(
         )
     if isinstance(texts, str):
         raise InputError("extract takes many texts, and got one string; write [text].")
-    states = _states(layers, model.network.config.num_hidden_layers)
+    states = layer_states(layers, model.network.config.num_hidden_layers)
     network = _network(model.network, states, pooling, layer_pooling, normalize)
     hidden = model.network.config.hidden_size
     width = hidden * (len(states) if layer_pooling in ("none", "concat") else 1)
@@ -179,7 +179,7 @@ def _windows(
         yield window
 
 
-def _states(layers: Sequence[int], num_layers: int) -> tuple[int, ...]:
+def layer_states(layers: Sequence[int], num_layers: int) -> tuple[int, ...]:
     """Layers as places in `hidden_states`, where 0 is the embeddings and k the k-th block."""
     for layer in layers:
         if not -num_layers - 1 <= layer < num_layers:
@@ -197,11 +197,11 @@ def _network(network: Any, *settings: Any) -> keras.Model:
     """The network that computes features; kept with the other one, so that it is traced once."""
     kept = network.__dict__.setdefault("_bert_keras_features", {})  # past Keras' tracking
     if settings not in kept:
-        kept[settings] = _FeatureNetwork(network.encoder, *settings)
+        kept[settings] = FeatureNetwork(network.encoder, *settings)
     return kept[settings]
 
 
-class _FeatureNetwork(keras.Model):
+class FeatureNetwork(keras.Model):
     """`values` [B, T, S, D], pooled and scaled on the device: only what is asked for leaves it."""
 
     def __init__(

@@ -64,10 +64,64 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         flag_values=flag_values,
     )
 
+    flags.DEFINE_list(
+        "signatures",
+        [],
+        "More signatures: embed, tokenize, attention, serve_examples.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_integer(
+        "embed_layer",
+        -1,
+        "Layer of the embeddings, -1 is the last; also of a model without a head.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_enum(
+        "embed_pooling",
+        "mean",
+        ["mean", "cls", "max"],
+        "How its tokens become one vector.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_boolean(
+        "embed_normalize", True, "Scale the vector to length 1.", flag_values=flag_values
+    )
+    flags.DEFINE_integer(
+        "attention_tokens",
+        64,
+        "The attention signature cuts texts to so many tokens.",
+        lower_bound=3,
+        flag_values=flag_values,
+    )
+    flags.DEFINE_integer(
+        "max_batch_size",
+        None,
+        "The graph refuses requests of more examples; by default any number.",
+        lower_bound=1,
+        flag_values=flag_values,
+    )
+    flags.DEFINE_integer(
+        "max_text_bytes",
+        None,
+        "The graph refuses longer texts; by default the first MB of each is read.",
+        lower_bound=1,
+        flag_values=flag_values,
+    )
+    flags.DEFINE_integer(
+        "max_request_tokens",
+        1 << 17,
+        "The graph refuses requests that come to more tokens, padding counted.",
+        lower_bound=1,
+        flag_values=flag_values,
+    )
+
 
 def main(FLAGS: flags.FlagValues) -> str:
     import bert_keras
+    from bert_keras.serving.embedding_signature import Embedding
     from bert_keras.serving.export import export_saved_model
+    from bert_keras.serving.more_signatures import More
+    from bert_keras.serving.signatures import Limits
 
     model = bert_keras.load(FLAGS.model_dir, dtype=FLAGS.dtype)
     path = export_saved_model(
@@ -78,6 +132,13 @@ def main(FLAGS: flags.FlagValues) -> str:
         max_seq_length=FLAGS.max_seq_length,
         text_columns=FLAGS.text_columns,
         target=FLAGS.tensorflow_serving,
+        limits=Limits(FLAGS.max_batch_size, FLAGS.max_text_bytes, FLAGS.max_request_tokens),
+        more=More(
+            tuple(FLAGS.signatures),
+            Embedding(FLAGS.embed_layer, FLAGS.embed_pooling, FLAGS.embed_normalize),
+            FLAGS.attention_tokens,
+        ),
+        model_dir=FLAGS.model_dir,
     )
     print(f"Wrote {path}, which answers as {FLAGS.model_dir} does.")
     return str(path)

@@ -21,7 +21,9 @@ def differs(
     """
     if "entities" in wanted:
         return _entities_differ(wanted["entities"], given["entities"], tolerance)
-    kind = "logits" if "logits" in wanted else "score"
+    if "masks" in wanted:
+        return _masks_differ(wanted["masks"], given["masks"], tolerance)
+    kind = next(name for name in ("logits", "embedding", "score") if name in wanted)
     numbers, others = np.atleast_1d(wanted[kind]), np.atleast_1d(given[kind])
     allowed = tolerance * max(1.0, float(np.max(np.abs(numbers), initial=0.0)))
     difference = float(np.max(np.abs(numbers - others), initial=0.0))
@@ -36,6 +38,17 @@ def differs(
             best = np.sort(numbers)[-2:]
             return "" if best[1] - best[0] <= 2 * allowed else f"another {name}"
     # Of spans only the best score is told; another one of an equal score is as good.
+    return ""
+
+
+def _masks_differ(wanted: Sequence[Any], given: Sequence[Any], tolerance: float) -> str:
+    if len(wanted) != len(given):
+        return f"{len(given)} masks where {len(wanted)} are"
+    for one, other in zip(wanted, given, strict=True):
+        shares, others = ([word["probability"] for word in each] for each in (one, other))
+        difference = float(np.max(np.abs(np.subtract(shares, others))))
+        if not difference <= tolerance:
+            return f"probabilities that differ by {difference:.2g}"
     return ""
 
 

@@ -24,6 +24,7 @@ class ChoiceMaker(ServingModule):
         )
 
     def _answer(self, context: tf.Tensor, endings: tf.Tensor) -> dict[str, tf.Tensor]:
+        context, endings = self.bounded(context), self.bounded(endings)
         shape = tf.shape(endings)
         same = tf.debugging.Assert(
             tf.equal(shape[0], tf.size(context)), ["endings must have a row for each context"]

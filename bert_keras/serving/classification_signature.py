@@ -32,10 +32,11 @@ class TextClassifier(ServingModule):
         return graph(self._answer_pair).get_concrete_function(text_a=spec, text_b=spec)
 
     def _answer_text(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._answer(self.tokenizer(text, max_seq_length=self.max_seq_length))
+        return self._answer(self.tokenizer(self.bounded(text), max_seq_length=self.max_seq_length))
 
     def _answer_pair(self, text_a: tf.Tensor, text_b: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._answer(self.tokenizer(text_a, text_b, max_seq_length=self.max_seq_length))
+        pair = self.bounded(text_a), self.bounded(text_b)
+        return self._answer(self.tokenizer(*pair, max_seq_length=self.max_seq_length))
 
     def _answer(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         logits = self.run(inputs)["logits"]

@@ -60,7 +60,7 @@ class EntityFinder(ServingModule):
 
     def _answer(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         with tf.device("CPU:0"):
-            words = self._words(text)
+            words = self._words(self.bounded(text))
             begin, stop = _windows(words, self.max_seq_length - 2)
             inputs = self._rows(words, begin, stop)
         logits = self.run(inputs)["logits"]

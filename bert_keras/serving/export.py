@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -18,36 +17,30 @@ from bert_keras.models import (
     Classifier,
     EncoderModel,
     MultipleChoice,
+    Pretrainer,
     SpanPredictor,
     TokenTagger,
 )
-from bert_keras.serving import received
-from bert_keras.serving.agreement import differs
+from bert_keras.serving import proof
 from bert_keras.serving.choice_signature import ChoiceMaker
 from bert_keras.serving.classification_signature import TextClassifier
+from bert_keras.serving.embedding_signature import Embedder
 from bert_keras.serving.entity_signature import EntityFinder
+from bert_keras.serving.fill_mask_signature import MaskFiller
 from bert_keras.serving.inference_network import inference_network
+from bert_keras.serving.model_card import MODEL_CARD_FILE, model_card
 from bert_keras.serving.model_store import find_versions
+from bert_keras.serving.more_signatures import More
 from bert_keras.serving.op_check import OLDEST_TARGET, check_ops
 from bert_keras.serving.question_signature import QuestionAnswerer
 from bert_keras.serving.servable import WARM_UP_FILE, Servable
-from bert_keras.serving.signatures import TEXT_SIGNATURE, ServingModule
+from bert_keras.serving.signatures import Limits, ServingModule
 from bert_keras.text_model import TextModel
 
 LABELS_FILE = "assets.extra/labels.txt"
 PROVENANCE_FILE = "assets.extra/provenance.json"
 
-# Texts that the reloaded model has to answer as the Keras model does: short, long, mixed in one
-# batch, and what tends to break a tokenizer.
-PROBES = (
-    "A warm and funny film.",
-    "it was not good , and I am never going back to that bank by the river",
-    "",
-    "Crème brûlée, naïve façade; STRASSE Straße 东京 2024?!",
-    "x\u0000y \ufffd z\u200d\u00ad\t\n  [SEP] [MASK] ##ing @@@ 3.14 e-mail@example.org",
-    "the same words again and again " * 60,
-    "unbelievably" * 30,
-)
+LEAST_TEXT_BYTES = 128
 
 # By the class of the network.
 SIGNATURES: dict[type[EncoderModel], type[ServingModule]] = {
@@ -55,12 +48,9 @@ SIGNATURES: dict[type[EncoderModel], type[ServingModule]] = {
     TokenTagger: EntityFinder,
     SpanPredictor: QuestionAnswerer,
     MultipleChoice: ChoiceMaker,
+    Pretrainer: MaskFiller,
+    EncoderModel: Embedder,
 }
-
-# The most that a number may differ; in bfloat16, where the order of sums shows, the most that it
-# may differ in proportion to the largest.
-_TOLERANCE = 1e-4
-_BFLOAT16_TOLERANCE = 5e-2
 
 
 def export_saved_model(
@@ -72,6 +62,9 @@ def export_saved_model(
     max_seq_length: int | None = None,
     text_columns: int | None = None,
     target: str = OLDEST_TARGET,
+    limits: Limits | None = None,
+    more: More | None = None,
+    model_dir: str | pathlib.Path | None = None,
 ) -> pathlib.Path:
     """Writes `export_dir/<version>/`, TensorFlow Serving's layout.
 
@@ -87,6 +80,9 @@ def export_saved_model(
         max_seq_length: in tokens; by default the model's own.
         text_columns: 1 or 2 texts an example; by default the model's own, or 1 if it takes either.
         target: the oldest TensorFlow Serving release that is to run it.
+        limits: of a request.
+        more: further signatures; and which vector an encoder without a head answers with.
+        model_dir: where the model's eval_results.json is, for the model card; None for nowhere.
 
     Returns:
         The version's path.
@@ -109,14 +105,24 @@ def export_saved_model(
     with new_directory(export_dir / str(version)) as directory:
         network = inference_network(model.network, unpad=unpad)
         module = SIGNATURES[type(model.network)](model, network)
-        tf.saved_model.save(module, str(directory), signatures=module.signatures())
+        module.limits, more = limits or Limits(), more or More()
+        _check_limits(module.limits, module.max_seq_length)
+        if isinstance(module, Embedder):
+            module.embedding = more.embedding
+        signatures = module.signatures(**more.functions(module, network))
+        tf.saved_model.save(module, str(directory), signatures=signatures)
         check_ops(directory, target)
-        _compare(model, Servable(directory))
+        servable = Servable(directory)
+        proof.compare(model, servable, module.limits, more.embedding)
         (directory / "assets.extra").mkdir()
-        _write_warm_up(directory / WARM_UP_FILE, _request_inputs(model, probes(model)[:2]))
+        proof.write_warm_up(directory / WARM_UP_FILE, model, module.limits)
         if model.labels:
             write_text(directory / LABELS_FILE, "\n".join(model.labels) + "\n")
-        write_json(directory / PROVENANCE_FILE, _provenance(model, unpad, target))
+        provenance = _provenance(model, unpad, target)
+        provenance["limits"] = dataclasses.asdict(module.limits)
+        write_json(directory / PROVENANCE_FILE, provenance)
+        card = model_card(model, servable, provenance, export_dir.resolve().name, model_dir)
+        write_text(directory / MODEL_CARD_FILE, card)
     return export_dir / str(version)
 
 
@@ -124,7 +130,7 @@ def _settled(model: TextModel, max_seq_length: int | None, text_columns: int | N
     """The model with every setting that the export needs fixed, or a refusal."""
     network = model.network
     classifies = isinstance(network, Classifier)
-    if type(network) not in SIGNATURES or (classifies and model.problem_type is None):
+    if classifies and model.problem_type is None:
         raise InputError(
             f"a {type(network).__name__} has no answer to a text, and cannot be exported. "
             "Fine-tune one, or load with head='sequence_classification' or another."
@@ -147,52 +153,17 @@ def _settled(model: TextModel, max_seq_length: int | None, text_columns: int | N
     return dataclasses.replace(model, task=task, labels=labels)
 
 
-def probes(model: TextModel) -> list[Any]:
-    """What the reloaded model is asked: `PROBES`, in the form that the model takes."""
-    turned = list(reversed(PROBES))
-    if model.inputs == ("text",):
-        return list(PROBES)
-    if model.inputs == ("context", "endings"):
-        pairs = zip(PROBES, turned, strict=True)
-        return [(text, [other or "no", "yes", text or "maybe"]) for text, other in pairs]
-    return list(zip(PROBES, turned, strict=True))
-
-
-def _request_inputs(model: TextModel, examples: Sequence[Any]) -> dict[str, np.ndarray]:
-    found = received.columns(model.inputs or (), examples)
-    return {name: received.array(values) for name, values in found.items()}
-
-
-def _compare(model: TextModel, servable: Servable) -> None:
-    """Raises if the reloaded model answers the probes otherwise than the Keras model."""
-    examples = probes(model)
-    expected = model.predict(examples)
-    outputs = servable.run(TEXT_SIGNATURE, _request_inputs(model, examples))
-    found = received.answers(outputs, examples, lambda count: list(model.labels or ()))
-    tolerance = _TOLERANCE
-    if model.network.compute_dtype != "float32":
-        tolerance = _BFLOAT16_TOLERANCE
-    for example, wanted, given in zip(examples, expected, found, strict=True):
-        difference = differs(wanted, given, tolerance, model.setting("threshold"))
-        if difference:
-            raise InputError(
-                f"the SavedModel answers {example!r:.60} with {difference} than the Keras model; "
-                "nothing was written."
-            )
-
-
-def _write_warm_up(path: pathlib.Path, inputs: dict[str, np.ndarray]) -> None:
-    """Requests that a server replays before it opens, so that no user waits for the first."""
-    from tensorflow_serving.apis import prediction_log_pb2
-
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for count in (1, 2):
-            log = prediction_log_pb2.PredictionLog()
-            request = log.predict_log.request
-            request.model_spec.signature_name = TEXT_SIGNATURE
-            for name, values in inputs.items():
-                request.inputs[name].CopyFrom(tf.make_tensor_proto(values[:count]))
-            writer.write(log.SerializeToString())
+def _check_limits(limits: Limits, max_seq_length: int) -> None:
+    """Refuses limits under which the model would answer next to nothing."""
+    if limits.text_bytes is not None and limits.text_bytes < LEAST_TEXT_BYTES:
+        raise InputError(
+            f"--max_text_bytes={limits.text_bytes}: expected {LEAST_TEXT_BYTES} or more"
+        )
+    if limits.tokens < 2 * max_seq_length:
+        raise InputError(
+            f"--max_request_tokens={limits.tokens}: expected {2 * max_seq_length} or more, two "
+            "rows of --max_seq_length"
+        )
 
 
 def _provenance(model: TextModel, unpad: bool, target: str) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class QuestionAnswerer(ServingModule):
         return graph(self._answer).get_concrete_function(question=spec, context=spec)
 
     def _answer(self, question: tf.Tensor, context: tf.Tensor) -> dict[str, tf.Tensor]:
+        question, context = self.bounded(question), self.bounded(context)
         same = tf.debugging.Assert(
             tf.equal(tf.size(question), tf.size(context)), ["give a context for each question"]
         )

@@ -113,6 +113,25 @@ def _choices(outputs, examples, labels):
         }
 
 
+def _embeddings(outputs, examples, labels):
+    yield from ({"embedding": row.tolist()} for row in outputs["embedding"])
+
+
+def _masks(outputs, examples, labels):
+    names = ("token", "token_id", "probability")
+    for row, count in enumerate(outputs["count"].tolist()):
+        cells = [outputs[name][row][:count].tolist() for name in names]
+        yield {
+            "masks": [
+                [
+                    {name: _plain(value) for name, value in zip(names, word, strict=True)}
+                    for word in zip(*mask, strict=True)
+                ]
+                for mask in zip(*cells, strict=True)
+            ]
+        }
+
+
 def _labels(outputs, examples, labels):
     probabilities, chosen = outputs["probabilities"], outputs["label"]
     names = labels(probabilities.shape[1])
@@ -137,6 +156,8 @@ _READERS: tuple[tuple[set[str], Callable[..., Iterator[dict[str, Any]]]], ...] =
     ({"answer", "start", "end", "score", "no_answer_probability"}, _questions),
     ({"choice", "probabilities", "logits"}, _choices),
     ({"label", "probabilities", "logits"}, _labels),
+    ({"count", "token", "token_id", "probability"}, _masks),
+    ({"embedding"}, _embeddings),
     ({"score"}, _scores),
 )
 

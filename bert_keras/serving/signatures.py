@@ -8,6 +8,7 @@ network gives: `logits`, or `start_logits` and `end_logits`.
 """
 
 import abc
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,30 @@ from bert_keras.text_model import TextModel
 TEXT_SIGNATURE = "serving_default"
 IDS_SIGNATURE = "token_ids"
 LABELS_SIGNATURE = "labels"
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What one request may ask for; what is more is refused by the graph, with one line.
+
+    Attributes:
+        batch_size: examples; None for any number.
+        text_bytes: of each text; None for any, of which the first MB is read.
+        tokens: cells of the network's input, padding counted. Memory goes with them: BERT-base
+            takes 2.5 GB for these many in rows of 384.
+    """
+
+    batch_size: int | None = None
+    text_bytes: int | None = None
+    tokens: int = 1 << 17
+
+    def refused(self, message: str) -> bool:
+        """Whether a request failed for one of these."""
+        return any(each in message for each in (_MANY, _LONG, _LARGE))
+
+
+# Of the messages, what tells them apart.
+_MANY, _LONG, _LARGE = "examples in a request", "a text may have", "a request may come to"
 
 
 class ServingModule(tf.Module, abc.ABC):
@@ -33,9 +58,11 @@ class ServingModule(tf.Module, abc.ABC):
         names: string [C], the labels; None where there are none.
         max_seq_length: in tokens.
         ids_rank: of the inputs of the ids signature.
+        limits: of a request; set before the functions are made.
     """
 
     ids_rank = 2
+    limits = Limits()
 
     def __init__(self, model: TextModel, network: Any):
         super().__init__(name="bert_keras")
@@ -53,19 +80,21 @@ class ServingModule(tf.Module, abc.ABC):
     def text_function(self) -> Any:
         """The concrete function from text to answer."""
 
-    def signatures(self) -> dict[str, Any]:
-        """The concrete functions to save, by the name of their signature."""
+    def ids_function(self) -> Any:
+        """The concrete function from ids to what the network gives."""
         ids = tf.TensorSpec([None] * self.ids_rank, tf.int32)
-        found = {
-            TEXT_SIGNATURE: self.text_function(),
-            IDS_SIGNATURE: graph(self._answer_ids).get_concrete_function(
-                token_ids=ids, segment_ids=ids, padding_mask=ids
-            ),
-        }
+        return graph(self._answer_ids).get_concrete_function(
+            token_ids=ids, segment_ids=ids, padding_mask=ids
+        )
+
+    def signatures(self, **more: Callable[[], Any]) -> dict[str, Any]:
+        """The concrete functions to save, by the name of their signature, `more` among them."""
+        found = {TEXT_SIGNATURE: self.text_function(), IDS_SIGNATURE: self.ids_function()}
         if self.names is not None:
             found[LABELS_SIGNATURE] = graph(self._name_labels).get_concrete_function(
                 index=tf.TensorSpec([None], tf.int32)
             )
+        found |= {name: make() for name, make in more.items()}
         # What the checkpoint will hold: the variables that a graph reads, each once.
         read = {v.ref() for function in found.values() for v in function.graph.variables}
         self.weights = sorted((ref.deref() for ref in read), key=lambda v: v.name)
@@ -73,8 +102,31 @@ class ServingModule(tf.Module, abc.ABC):
 
     def run(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The network's outputs, named, so that a reader of the graph finds them."""
-        outputs = self._call_network(inputs)
+        outputs = self._call_network(self.affordable(inputs))
         return {name: tf.identity(value, name=name) for name, value in outputs.items()}
+
+    def bounded(self, text: tf.Tensor) -> tf.Tensor:
+        """The texts [B, ...] of a request, after a look at their number and their bytes."""
+        examples, size = self.limits.batch_size, self.limits.text_bytes
+        checks = []
+        if examples is not None:
+            fits = tf.shape(text)[0] <= examples
+            checks.append(tf.debugging.Assert(fits, [f"at most {examples} {_MANY}"]))
+        if size is not None:
+            fits = tf.reduce_all(tf.strings.length(text) <= size)
+            checks.append(tf.debugging.Assert(fits, [f"{_LONG} at most {size} bytes"]))
+        with tf.control_dependencies(checks):
+            return tf.identity(text)
+
+    def affordable(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The network's inputs, after a look at their size."""
+        most, cells = self.limits.tokens, tf.size(inputs["token_ids"])
+        fits = tf.debugging.Assert(
+            cells <= most,
+            [f"{_LARGE} {most} tokens, send fewer or shorter texts; it has", cells],
+        )
+        with tf.control_dependencies([fits]):
+            return {name: tf.identity(value) for name, value in inputs.items()}
 
     def _answer_ids(
         self, token_ids: tf.Tensor, segment_ids: tf.Tensor, padding_mask: tf.Tensor

@@ -15,6 +15,7 @@ from bert_keras.serving import export
 from bert_keras.serving.client import SavedModelClient, connect
 from bert_keras.serving.export import export_saved_model
 from bert_keras.serving.servable import Servable
+from bert_keras.serving.signatures import Limits
 from tests.serving.in_c import run_in_c
 from tests.serving.tiny_model import LABELS, PAIRS, TEXTS, tiny_text_model
 
@@ -233,7 +234,7 @@ def test_a_length_of_its_own(model, tmp_path):
 
 
 def test_versions_count_up_and_are_never_overwritten(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "_compare", lambda *args: None)
+    monkeypatch.setattr(export.proof, "compare", lambda *args: None)
     (tmp_path / "41").mkdir()
     (tmp_path / "words").mkdir()
     assert export_saved_model(model, tmp_path) == tmp_path / "42"
@@ -250,12 +251,12 @@ def test_nobody_sees_a_version_before_it_is_proven(model, tmp_path, monkeypatch)
     class Wrong(Exception):
         pass
 
-    def look(model, servable):
+    def look(model, servable, *_):
         assert find_versions(tmp_path) == {}
         assert servable.path.parent == tmp_path and servable.path.name.startswith(".")
         raise Wrong
 
-    monkeypatch.setattr(export, "_compare", look)
+    monkeypatch.setattr(export.proof, "compare", look)
     with pytest.raises(Wrong):
         export_saved_model(model, tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -280,7 +281,7 @@ def test_killed_in_the_middle_it_leaves_no_version(model, tmp_path):
         "import os, pathlib, signal, sys\n"
         "from bert_keras.serving import export\n"
         "from tests.serving.tiny_model import tiny_text_model\n"
-        "export._compare = lambda *args: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "export.proof.compare = lambda *args: os.kill(os.getpid(), signal.SIGKILL)\n"
         "place = pathlib.Path(sys.argv[1])\n"
         "export.export_saved_model(tiny_text_model(place / 'v'), place / 'e')\n"
     )
@@ -299,11 +300,13 @@ def test_killed_in_the_middle_it_leaves_no_version(model, tmp_path):
 def test_what_cannot_be_exported_is_one_clear_line(model, tmp_path):
     import dataclasses
 
-    from bert_keras.models import EncoderModel
-
-    encoder = dataclasses.replace(
-        model, network=EncoderModel(model.network.config), problem_type=None, labels=None
-    )
-    with pytest.raises(InputError, match="EncoderModel has no answer to a text"):
-        export_saved_model(encoder, tmp_path)
+    headless = dataclasses.replace(model, problem_type=None)
+    with pytest.raises(InputError, match="Classifier has no answer to a text"):
+        export_saved_model(headless, tmp_path)
+    for limits, says in (
+        (Limits(tokens=20), "--max_request_tokens=20: expected 96 or more, two rows of"),
+        (Limits(text_bytes=9), "--max_text_bytes=9: expected 128 or more"),
+    ):
+        with pytest.raises(InputError, match=says):
+            export_saved_model(model, tmp_path, limits=limits)
     assert list(tmp_path.iterdir()) == []

@@ -3,12 +3,14 @@
 import dataclasses
 import random
 
+import keras
 import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow")
 
 from bert_keras.errors import InputError
+from bert_keras.models import TokenTagger
 from bert_keras.serving import received
 from bert_keras.serving.agreement import differs
 from bert_keras.serving.client import SavedModelClient
@@ -104,6 +106,23 @@ def test_entities_of_long_texts_come_from_rows_that_overlap(tmp_path):
     for answer, text in zip(agree(model, texts(40, 2, 120)), texts(40, 2, 120), strict=True):
         for entity in answer["entities"]:
             assert text[entity["start"] : entity["end"]] == entity["text"]
+
+
+def test_entities_of_a_bilstm_are_the_librarys(tmp_path):
+    model = tagger(tmp_path)
+    keras.utils.set_random_seed(4)
+    network = TokenTagger(
+        model.network.config, len(TAGS), lstm_size=7, feature_layers="sum_all", unpad=True
+    )
+    network.head.dense.kernel.assign(network.head.dense.kernel * 50.0)
+    model = dataclasses.replace(model, network=network)
+    examples = [*TEXTS, *texts(40, 8)]
+    wanted = agree(model, examples)
+    assert sum(len(answer["entities"]) for answer in wanted) > 40
+    path = export_saved_model(model, tmp_path / "export")
+    given = SavedModelClient(path).predict(examples)
+    for one, other in zip(wanted, given, strict=True):
+        assert differs(one, other, 1e-4, 0.5) == ""
 
 
 def test_entities_of_a_batch_without_words(tmp_path):

@@ -1,0 +1,265 @@
+"""MODEL_CARD.md, what an export is and how it is asked, for the person who has to run it.
+
+Every answer that it shows was given by the exported SavedModel itself.
+"""
+
+import json
+import math
+import pathlib
+import re
+import shlex
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from bert_keras.files import read_json
+from bert_keras.models import (
+    Classifier,
+    EncoderModel,
+    MultipleChoice,
+    Pretrainer,
+    SpanPredictor,
+    TokenTagger,
+)
+from bert_keras.serving import json_tensor, received
+from bert_keras.serving.servable import DEFAULT_SIGNATURE, Servable
+from bert_keras.text_model import TextModel
+
+MODEL_CARD_FILE = "assets.extra/MODEL_CARD.md"
+
+# What the examples ask, by the names of the inputs.
+EXAMPLES: dict[tuple[str, ...], Any] = {
+    ("text",): "Ada Lund made a warm and funny film in Lima.",
+    ("text_a", "text_b"): ("A woman is cooking.", "Somebody prepares a meal."),
+    ("question", "context"): ("Who left?", "On Friday Ada Lund left for Lima."),
+    ("context", "endings"): ("She opened the door", ["and went out.", "is a fish."]),
+}
+
+MASKED = "The capital of [MASK] is London."  # instead, for a masked language model
+
+_DOES = {
+    EncoderModel: "turns texts into vectors",
+    Pretrainer: "fills the [MASK] in texts",
+    Classifier: "classifies {texts}",
+    TokenTagger: "finds entities in texts",
+    SpanPredictor: "answers questions about a context",
+    MultipleChoice: "chooses the ending of a context",
+}
+_WHOLE = "longer texts are read whole, in rows that overlap"
+_CUT = "longer texts are cut"
+_LONGEST = 2000  # characters of an answer of numbers; of attention there are many
+
+# Of eval_results.json, what is no measure of quality.
+_NO_MEASURE = ("examples", "truncated", "seconds")
+
+
+def model_card(
+    model: TextModel,
+    servable: Servable,
+    provenance: Mapping[str, Any],
+    name: str,
+    model_dir: str | pathlib.Path | None = None,
+) -> str:
+    """Returns the card, in Markdown.
+
+    Args:
+        model: that was exported, with all its settings.
+        servable: the SavedModel made of it; it is asked for the answers that are shown.
+        provenance: as the export's provenance.json has it.
+        name: under which the examples expect it to be served.
+        model_dir: where the model's eval_results.json is, if it has one.
+
+    Raises:
+        InputError: eval_results.json is not JSON.
+    """
+    texts = "pairs of texts" if model.inputs == ("text_a", "text_b") else "texts"
+    does = _DOES[type(model.network)].format(texts=texts)
+    if model.problem_type == "regression":
+        does = f"scores {texts}"
+    parts = [f"# {_cell(name)}", f"A BERT that {does}.", _facts(model, provenance)]
+    if model.labels and model.problem_type != "regression":
+        found = ["Labels, in the order of the logits:"]
+        parts += [*found, _block("json", json.dumps(model.labels, ensure_ascii=False))]
+    parts += _quality(model_dir)
+    parts += _ask(model, servable, name)
+    parts += ["## Signatures"]
+    for signature in sorted(servable.signature_defs, key=lambda x: (x != DEFAULT_SIGNATURE, x)):
+        if servable.signature_defs[signature].method_name:  # not the loader's own
+            parts += [f"### `{signature}`", _tensors(servable, signature)]
+            if signature != DEFAULT_SIGNATURE:
+                parts.append(_other(model, servable, signature, name))
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _facts(model: TextModel, provenance: Mapping[str, Any]) -> str:
+    network, config = model.network, provenance["config"]
+    case = "lower-cased" if provenance["lower_case"] else "cased"
+    windows = isinstance(network, (TokenTagger, SpanPredictor))
+    packages = ", ".join(f"{key} {value}" for key, value in provenance["packages"].items())
+    rows = {
+        "task": model.setting("task_name") or "not told",
+        "network": f"{type(network).__name__}: {config['num_hidden_layers']} layers, "
+        f"hidden size {config['hidden_size']}, {config['num_attention_heads']} heads",
+        "parameters": f"{network.count_params():,}",
+        "vocabulary": f"{config['vocab_size']:,} WordPieces, {case}",
+        "longest row": f"{model.max_seq_length} tokens; {_WHOLE if windows else _CUT}",
+        "precision": provenance["dtype"],
+        "made by": f"{provenance['made_by']} ({packages})",
+        "runs in": f"TensorFlow Serving {provenance['tensorflow_serving']}",
+        "weights, SHA-256": f"`{provenance['weights_sha256']}`",
+    }
+    if model.problem_type == "multi_label_classification":
+        rows["a label holds from"] = f"a probability of {model.setting('threshold')}"
+    return _table(["", ""], [[key, str(value)] for key, value in rows.items()])
+
+
+def _quality(model_dir: str | pathlib.Path | None) -> list[str]:
+    file = pathlib.Path(model_dir or "") / "eval_results.json"
+    if model_dir is None or not file.is_file():
+        return []
+    results = _mapping(read_json(file))
+    rows = []
+    for found in map(_mapping, (results, *_mapping(results.get("splits")).values())):
+        source = str(_mapping(found.get("file")).get("file", ""))
+        file_name = pathlib.PurePath(source).name  # no path of a machine
+        where = f"{found.get('examples', '?')} examples of {file_name or 'its dev split'}"
+        rows += [
+            [metric, f"{value:.4f}", where]
+            for metric, value in found.items()
+            if type(value) in (int, float) and math.isfinite(value) and metric not in _NO_MEASURE
+        ]
+    if not rows:
+        return []
+    return [
+        "## Quality",
+        "As eval_results.json beside the model says.",
+        _table(["", "", "on"], rows),
+    ]
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _ask(model: TextModel, servable: Servable, name: str) -> list[str]:
+    """One question in three ways, each with the answer to it."""
+    names = model.inputs or ()
+    example = MASKED if isinstance(model.network, Pretrainer) else EXAMPLES[names]
+    columns = received.columns(names, [example])
+    arrays = {key: received.array(values) for key, values in columns.items()}
+    outputs = servable.run(DEFAULT_SIGNATURE, arrays)
+    labels = list(model.labels or ())
+    (answer,) = received.answers(outputs, [example], lambda count: labels)
+    row = {key: values[0] for key, values in columns.items()}
+    url = _url(name)
+    python = (
+        "from bert_keras.serving.client import connect\n\n"
+        f"client = connect({url!r})\n"
+        f"answers = client.predict({[example]!r})"
+    )
+    return [
+        "## Ask",
+        f"Served under the name `{_cell(name)}`, by TensorFlow Serving or by `tools.serve`.",
+        _block("", _curl(url, {"instances": [row]})),
+        _answer(json_tensor.format_predict_response(outputs, row_form=True)),
+        _block("python", python),
+        _answer(json.dumps([answer], ensure_ascii=False)),
+        "Over gRPC, with the stubs of the package tensorflow-serving-api:",
+        _block("python", _grpc(name, columns)),
+        _answer(json_tensor.format_predict_response(outputs, row_form=False)),
+    ]
+
+
+def _grpc(name: str, columns: Mapping[str, Sequence[Any]]) -> str:
+    fills = "\n".join(
+        f"request.inputs[{key!r}].CopyFrom(tf.make_tensor_proto({values!r}))"
+        for key, values in columns.items()
+    )
+    return f"""\
+import grpc
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+channel = grpc.insecure_channel('localhost:8500')
+stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+request = predict_pb2.PredictRequest()
+request.model_spec.name = {name!r}
+{fills}
+response = stub.Predict(request, timeout=10)
+outputs = {{name: tf.make_ndarray(proto) for name, proto in response.outputs.items()}}"""
+
+
+def _other(model: TextModel, servable: Servable, signature: str, name: str) -> str:
+    """A request to another signature, and its answer; "" for inputs that are not ours."""
+    inputs = servable.signature_defs[signature].inputs
+    example = next((x for names, x in EXAMPLES.items() if set(names) == set(inputs)), None)
+    columns: dict[str, list[Any]]
+    if example is not None:
+        columns = received.columns(received.input_names(list(inputs)), [example])
+    elif set(inputs) == {"index"}:
+        columns = {"index": [0]}
+    elif set(inputs) == {"token_ids", "segment_ids", "padding_mask"}:
+        columns = _ids(model, len(inputs["token_ids"].tensor_shape.dim))
+    else:
+        return ""
+    arrays = {key: received.array(values) for key, values in columns.items()}
+    outputs = servable.run(signature, arrays)
+    answer = json_tensor.format_predict_response(outputs, row_form=False)
+    body = {"signature_name": signature, "inputs": columns}
+    return _block("", _curl(_url(name), body)) + "\n\n" + _answer(answer)
+
+
+def _ids(model: TextModel, rank: int) -> dict[str, list[Any]]:
+    """The example's row as a tokenizer elsewhere would send it."""
+    example = EXAMPLES[model.inputs or ()]
+    texts = [example] if isinstance(example, str) else list(example)
+    if model.inputs == ("context", "endings"):
+        texts[1] = texts[1][0]
+    row = model.tokenizer.encode(*texts, max_seq_length=model.max_seq_length)
+    mask = [1] * len(row.token_ids)
+    found = {"token_ids": row.token_ids, "segment_ids": row.segment_ids, "padding_mask": mask}
+    return {key: [values] if rank == 2 else [[values]] for key, values in found.items()}
+
+
+def _url(name: str) -> str:
+    return f"http://localhost:8501/v1/models/{urllib.parse.quote(name, safe='')}"
+
+
+def _tensors(servable: Servable, signature: str) -> str:
+    rows = []
+    for side in ("inputs", "outputs"):
+        for key, info in sorted(getattr(servable.signature_defs[signature], side).items()):
+            sizes = ("any" if dim.size < 0 else str(dim.size) for dim in info.tensor_shape.dim)
+            kind = tf.dtypes.as_dtype(info.dtype).name
+            rows.append([side[:-1], f"`{key}`", kind, ", ".join(sizes)])
+    return _table(["", "name", "type", "shape"], rows)
+
+
+# --- Markdown; labels and names are anybody's words ----------------------------------------------
+
+
+def _curl(url: str, body: Mapping[str, Any]) -> str:
+    return f"curl {url}:predict -d {shlex.quote(json.dumps(body, ensure_ascii=False))}"
+
+
+def _block(language: str, text: str) -> str:
+    """A fenced block, whose fence is longer than any in the text."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def _answer(text: str) -> str:
+    return _block("json", text if len(text) <= _LONGEST else text[:_LONGEST] + " ...")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *(map(_cell, row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    escaped = re.sub(r"([|<\[\]])", r"\\\1", str(text))
+    return " ".join(escaped.split())
