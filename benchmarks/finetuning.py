@@ -3,7 +3,7 @@
     python -m benchmarks.finetuning --recipes=recipes/codah.flags,recipes/cola.flags \\
         [--random_seed=1] [--num_seeds=3] [--num_train_epochs=3] [--output_file=results.json]
 
-For each recipe and seed first ours, then the peer, each in a process of its own. Ours is the whole
+For each recipe and seed first the peer, then ours, each in a process of its own. Ours is the whole
 command, imports, tokenizing, training, an evaluation each epoch and all files written. The peer's
 time is training and an evaluation each epoch alone: transformers' model of the same checkpoint,
 rows, batches and padding as ours, AdamW (no decay on biases and LayerNorm), the same rates and
@@ -41,13 +41,14 @@ def main() -> None:
     epochs = flags.num_train_epochs
     more = [f"--num_train_epochs={epochs}"] if epochs else []
     if flags.worker:
-        print(json.dumps(theirs([f"--flagfile={flags.recipes}", *more], flags.random_seed)))
+        print(json.dumps(train_theirs([f"--flagfile={flags.recipes}", *more], flags.random_seed)))
         return
     for recipe in flags.recipes.split(","):
         runs: dict[str, list[dict[str, Any]]] = {"bert_keras": [], "transformers": []}
         for seed in range(flags.random_seed, flags.random_seed + flags.num_seeds):
-            runs["bert_keras"].append(_ours(recipe, seed, more))
-            runs["transformers"].append(_worker(recipe, seed, more))
+            theirs = _worker(recipe, seed, more)
+            runs["bert_keras"].append(_ours(recipe, seed, more, theirs["metric"]))
+            runs["transformers"].append(theirs)
         line = json.dumps(summary(recipe, runs))
         print(line, flush=True)
         if flags.output_file:
@@ -84,7 +85,7 @@ def summary(recipe: str, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any
     }
 
 
-def _ours(recipe: str, seed: int, more: list[str]) -> dict[str, Any]:
+def _ours(recipe: str, seed: int, more: list[str], metric: str) -> dict[str, Any]:
     """The command as a user gives it."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "tools.run_finetuning", f"--flagfile={recipe}"]
@@ -96,7 +97,6 @@ def _ours(recipe: str, seed: int, more: list[str]) -> dict[str, Any]:
         results = json.loads(pathlib.Path(folder, "run", "eval_results.json").read_text())
     cpu = after.children_user + after.children_system
     cpu -= before.children_user + before.children_system
-    metric = next(name for name in results if name not in ("task", "loss"))
     return _run(seed, metric, results[metric], seconds, cpu)
 
 
@@ -124,7 +124,7 @@ def _run(seed: int, metric: str, score: float, seconds: float, cpu: float) -> di
     }
 
 
-def theirs(flags: list[str], seed: int) -> dict[str, Any]:
+def train_theirs(flags: list[str], seed: int) -> dict[str, Any]:
     """The training of run_finetuning's flags in plain PyTorch, as transformers' Trainer has it."""
     import torch
     import transformers

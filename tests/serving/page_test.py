@@ -130,6 +130,7 @@ class Browser:
         self._process = subprocess.Popen(
             ["bash", "-c", f'exec "$0" "$@" 3<&{ends[0]} 4>&{ends[1]}', CHROMIUM, *flags],
             pass_fds=ends,
+            env={**os.environ, "HOME": str(profile)},  # Bazel gives none
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
