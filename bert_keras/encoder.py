@@ -200,8 +200,9 @@ class BertEncoder(keras.layers.Layer):
         if self.pooler is not None:
             # [CLS] is the first token of every sequence: the grid cells 0, T, 2 T, ...
             cell = ops.arange(grid[0], dtype="int32") * grid[1]
-            if self.left_to_right:  # It sees nothing there; the last real token sees everything.
-                cell = cell + ops.maximum(ops.sum(ops.cast(real, "int32"), axis=1) - 1, 0)
+            if self.left_to_right:  # It sees nothing there; the last token of its text sees all.
+                text = real if same is None else ops.logical_and(real, same[:, 0])
+                cell = cell + ops.maximum(ops.sum(ops.cast(text, "int32"), axis=1) - 1, 0)
             cell = cell if grid_to_row is None else ops.take(grid_to_row, cell, axis=0)
             result["pooled_output"] = self.pooler(ops.take(x, cell, axis=0))  # [B, D]
         return {**result, **{name: tuple(tensors) for name, tensors in seen.items()}}
