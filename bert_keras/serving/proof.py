@@ -64,16 +64,13 @@ def compare(model: TextModel, servable: Servable, limits: Limits, embedding: Emb
         tolerance = _BFLOAT16_TOLERANCE
     examples = probes(model)
     wanted = _answers(model, examples, embedding)
-    # All in one batch, but each alone where a limit forbids that.
-    alone = [slice(k, k + 1) for k in range(len(examples))]
-    for place in [slice(None)] if limits == Limits() else alone:
-        for example, one, other in _asked(model, servable, examples[place], wanted[place], limits):
-            difference = differs(one, other, tolerance, model.setting("threshold"))
-            if difference:
-                raise InputError(
-                    f"the SavedModel answers {example!r:.60} with {difference} than the Keras "
-                    "model; nothing was written."
-                )
+    for example, one, other in _asked(model, servable, examples, wanted, limits):
+        difference = differs(one, other, tolerance, model.setting("threshold"))
+        if difference:
+            raise InputError(
+                f"the SavedModel answers {example!r:.60} with {difference} than the Keras model; "
+                "nothing was written."
+            )
 
 
 def _asked(
@@ -83,12 +80,18 @@ def _asked(
     wanted: Sequence[dict[str, Any]],
     limits: Limits,
 ) -> Iterator[tuple[Any, dict[str, Any], dict[str, Any]]]:
-    """The examples with what is wanted and what is given; none where a limit refuses them."""
+    """The examples with what is wanted and what is given, all in one batch.
+
+    Where a limit refuses that, each alone; what is refused alone is left out.
+    """
     try:
         outputs = servable.run(TEXT_SIGNATURE, request_inputs(model, examples))
     except ServingError as error:
         if not limits.refused(str(error)):
             raise
+        for k in range(len(examples)) if len(examples) > 1 else ():
+            alone = slice(k, k + 1)
+            yield from _asked(model, servable, examples[alone], wanted[alone], limits)
         return
     given = received.answers(outputs, examples, lambda count: list(model.labels or ()))
     yield from zip(examples, wanted, given, strict=True)
