@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from bert_keras.answers.fill_mask import MASK
+from bert_keras.serving.ragged import framed
 from bert_keras.serving.signatures import ServingModule, graph
 from bert_keras.text_model import TextModel
 
@@ -118,9 +119,7 @@ class MaskFiller(ServingModule):
             [f"a {MASK} lies beyond the first {room} tokens; shorten the text"],
         )
         with tf.control_dependencies([seen]):
-            begin = tf.fill([ids.nrows(), 1], vocabulary.cls_id)
-        end = tf.fill([ids.nrows(), 1], vocabulary.sep_id)
-        rows = tf.concat([begin, kept, end], axis=1)
+            rows = framed(kept, vocabulary.cls_id, vocabulary.sep_id)
         token_ids = rows.to_tensor(vocabulary.pad_id)
         mask = tf.sequence_mask(rows.row_lengths(), tf.shape(token_ids)[1], tf.int32)
         cells = tf.where(tf.equal(token_ids, vocabulary.mask_id) & tf.cast(mask, tf.bool))

@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from bert_keras.errors import InputError
 from bert_keras.serving.embedding_signature import Embedding, embed_function
+from bert_keras.serving.ragged import framed
 from bert_keras.serving.signatures import ServingModule, graph
 from bert_keras.taps import Taps
 
@@ -49,17 +50,17 @@ class More:
         if self.attention_tokens < 3:
             raise InputError(f"--attention_tokens={self.attention_tokens}: expected at least 3")
 
-    def functions(self, module: ServingModule, network: Any) -> dict[str, Callable[[], Any]]:
-        """What makes the concrete functions, by the name of their signature."""
+    def functions(self, module: ServingModule, network: Any) -> dict[str, Callable[[Any], Any]]:
+        """What makes the concrete functions of that of `serving_default`, by their names."""
         return {name: partial(MORE[name], module, network, self) for name in self.names}
 
 
-def embed(module: ServingModule, network: Any, more: More) -> Any:
+def embed(module: ServingModule, network: Any, more: More, default: Any) -> Any:
     """A vector for each text."""
     return embed_function(module, network, more.embedding)
 
 
-def tokenize(module: ServingModule, network: Any, more: More) -> Any:
+def tokenize(module: ServingModule, network: Any, more: More, default: Any) -> Any:
     """What the network gets of a text, with the characters that each token stands for."""
 
     def answer(text: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -69,7 +70,7 @@ def tokenize(module: ServingModule, network: Any, more: More) -> Any:
     return graph(answer).get_concrete_function(text=_TEXTS)
 
 
-def attention(module: ServingModule, network: Any, more: More) -> Any:
+def attention(module: ServingModule, network: Any, more: More, default: Any) -> Any:
     """Where each token looks, by layer and head."""
     most = min(more.attention_tokens, module.max_seq_length)
 
@@ -87,20 +88,19 @@ def attention(module: ServingModule, network: Any, more: More) -> Any:
     return graph(answer).get_concrete_function(text=_TEXTS)
 
 
-def serve_examples(module: ServingModule, network: Any, more: More) -> Any:
+def serve_examples(module: ServingModule, network: Any, more: More, default: Any) -> Any:
     """The answers of `serving_default`, for serialized tf.Examples with its inputs as features."""
-    function = module.text_function()
     features = {
         spec.name: tf.io.FixedLenFeature([], tf.string)
         if spec.shape.rank == 1
         else tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True, default_value="")
-        for spec in tf.nest.flatten(function.structured_input_signature)
+        for spec in tf.nest.flatten(default.structured_input_signature)
     }
 
     def answer(examples: tf.Tensor) -> dict[str, tf.Tensor]:
         with tf.device("CPU:0"):
             parsed = tf.io.parse_example(examples, features)
-        return function(**parsed)
+        return default(**parsed)
 
     return graph(answer).get_concrete_function(examples=_TEXTS)
 
@@ -110,12 +110,8 @@ def _tokens(module: ServingModule, text: tf.Tensor, most: int) -> dict[str, tf.T
     vocabulary = module.tokenizer.tokenizer.vocabulary
     with tf.device("CPU:0"):
         pieces = [x[:, : most - 2] for x in module.tokenizer.tokenize_with_offsets(text)]
-        rows = tf.size(text)
         fills = [(vocabulary.cls_id, vocabulary.sep_id), (_OUTSIDE,) * 2, (_OUTSIDE,) * 2]
-        token_ids, start, end = (
-            tf.concat([tf.fill([rows, 1], first), x, tf.fill([rows, 1], last)], axis=1)
-            for x, (first, last) in zip(pieces, fills, strict=True)
-        )
+        token_ids, start, end = (framed(x, *ends) for x, ends in zip(pieces, fills, strict=True))
         names = tf.constant(list(vocabulary.tokens), tf.string)
         token = tf.where(start.flat_values < 0, "", tf.gather(names, token_ids.flat_values))
         ids = token_ids.to_tensor(vocabulary.pad_id)
@@ -128,7 +124,7 @@ def _tokens(module: ServingModule, text: tf.Tensor, most: int) -> dict[str, tf.T
         }
 
 
-MORE: dict[str, Callable[[ServingModule, Any, More], Any]] = {
+MORE: dict[str, Callable[[ServingModule, Any, More, Any], Any]] = {
     "embed": embed,
     "tokenize": tokenize,
     "attention": attention,

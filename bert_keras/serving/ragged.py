@@ -36,6 +36,12 @@ def first_best(
     return tf.equal(candidates, first)
 
 
+def framed(rows: tf.RaggedTensor, first: int, last: int) -> tf.RaggedTensor:
+    """Rows [B, (n)] with `first` before and `last` after each, [B, (n + 2)]."""
+    before, after = (tf.fill([rows.nrows(), 1], value) for value in (first, last))
+    return tf.concat([before, rows, after], axis=1)
+
+
 def characters(text: tf.Tensor, rows: tf.Tensor, starts: tf.Tensor, ends: tf.Tensor) -> tf.Tensor:
     """Characters [starts[i], ends[i]) of text[rows[i]]; what is not UTF-8 counts as Python's does.
 

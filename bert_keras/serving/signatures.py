@@ -87,14 +87,17 @@ class ServingModule(tf.Module, abc.ABC):
             token_ids=ids, segment_ids=ids, padding_mask=ids
         )
 
-    def signatures(self, **more: Callable[[], Any]) -> dict[str, Any]:
-        """The concrete functions to save, by the name of their signature, `more` among them."""
+    def signatures(self, **more: Callable[[Any], Any]) -> dict[str, Any]:
+        """The concrete functions to save, by the name of their signature, `more` among them.
+
+        Each of `more` is given the function from text to answer.
+        """
         found = {TEXT_SIGNATURE: self.text_function(), IDS_SIGNATURE: self.ids_function()}
         if self.names is not None:
             found[LABELS_SIGNATURE] = graph(self._name_labels).get_concrete_function(
                 index=tf.TensorSpec([None], tf.int32)
             )
-        found |= {name: make() for name, make in more.items()}
+        found |= {name: make(found[TEXT_SIGNATURE]) for name, make in more.items()}
         # What the checkpoint will hold: the variables that a graph reads, each once.
         read = {v.ref() for function in found.values() for v in function.graph.variables}
         self.weights = sorted((ref.deref() for ref in read), key=lambda v: v.name)
