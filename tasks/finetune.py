@@ -19,7 +19,6 @@ from bert_keras import checkpoint, files
 from bert_keras.data import kept_features
 from bert_keras.data.features import Rows
 from bert_keras.errors import InputError
-from bert_keras.text_model import TextModel
 from tasks import data_report, output, stages, starting
 from tasks.finetune_settings import FinetuneSettings
 from tasks.task import Task
@@ -110,6 +109,7 @@ def finetune(
         for split, found in examples.items()
     }
     loss = task.make_loss(data["train"].rows, settings.class_weights) if do_train else None
+    evaluator = stages.Evaluator(model, eval_batch_size)
 
     output.clean(output_dir)
     sources = {split: output.source(task.path(split)) for split in data}
@@ -136,7 +136,7 @@ def finetune(
             output_dir,
             settings,
             made_of=made_of,
-            evaluate=_evaluation(model, task, data[dev[0]], eval_batch_size) if dev else None,
+            evaluate=_evaluation(evaluator, task, data[dev[0]]) if dev else None,
             best_metric=task.metrics[0],
             save_checkpoints_steps=save_checkpoints_steps,
             say=say,
@@ -146,10 +146,10 @@ def finetune(
     if dev:
         measured = {}
         for split in dev:
-            found, drawn = stages.evaluate(
-                model, task, data[split].examples, data[split].rows, eval_batch_size
-            )
-            measured[split] = found | {"file": sources[split]}
+            split_data = data[split]
+            given, seconds = evaluator.outputs(split_data.kept or split_data.rows)
+            found, drawn = stages.evaluate(task, split_data.examples, split_data.rows, given)
+            measured[split] = found | {"seconds": round(seconds, 3), "file": sources[split]}
             _write(output_dir, drawn, split, dev)
         if do_train and model.task != (learned := model.task | task.to_dict()):
             model.task = learned  # such as a threshold
@@ -195,13 +195,13 @@ def fingerprint(task: Task, settings: FinetuneSettings) -> dict[str, Any]:
 
 
 def _evaluation(
-    model: TextModel, task: Task, data: _Data, batch_size: int
+    evaluator: stages.Evaluator, task: Task, data: _Data
 ) -> Callable[[], Mapping[str, Any]]:
     """Measures the model as it is when called."""
 
     def measure() -> Mapping[str, Any]:
-        outputs = stages.outputs(model, data.kept or data.rows, batch_size)
-        return task.score(data.examples, data.rows, outputs)
+        found, _ = evaluator.outputs(data.kept or data.rows)
+        return task.score(data.examples, data.rows, found)
 
     return measure
 

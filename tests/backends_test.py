@@ -21,6 +21,7 @@ if os.environ["KERAS_BACKEND"] != "tensorflow":
 import numpy as np
 from tests.small_networks import CASES
 from bert_keras.taps import Taps
+from bert_keras.training import losses
 import keras
 
 keras.utils.set_random_seed(1)
@@ -37,6 +38,12 @@ for name, (make, data) in CASES.items():
     for index, x in enumerate(keras.tree.flatten(result)):
         out[f"{name}.{index}"] = keras.ops.convert_to_numpy(x)
     network(data(), training=True)
+# Scores are taken of NumPy arrays.
+labels = {"single_label_classification": np.array([1, 0]), "multi_label_classification": np.eye(2)}
+labels["regression"] = np.array([1.5, 2.0])
+for name, loss in losses.PROBLEM_LOSSES.items():
+    each = loss(labels[name], np.array([[3.0, 2.0], [0.5, -1.0]], "float32"))
+    out[name] = keras.ops.convert_to_numpy(each)
 np.savez(sys.argv[1], **out)
 """
 

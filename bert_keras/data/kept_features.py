@@ -9,7 +9,7 @@ import tempfile
 import keras
 import numpy as np
 
-from bert_keras import files, layer_features, prediction
+from bert_keras import digests, files, layer_features, prediction
 from bert_keras.data.features import INPUTS, PADDING_MASK, Rows
 from bert_keras.data.pipeline import eval_batches
 from bert_keras.models import EncoderModel
@@ -70,7 +70,7 @@ def keep(
         directory: made if it is not there.
         batch_size: rows at a time.
     """
-    digest, counts = _encoder_digest(network), [0]
+    digest, counts = hashlib.sha256(_encoder_digest(network).encode()), [0]
     for row in range(len(rows)):
         batch = rows.batch(np.array([row]), network.config.pad_token_id)
         counts.append(int((batch[PADDING_MASK] != 0).sum()))
@@ -118,13 +118,10 @@ class _Reader(keras.Model):
         pass
 
 
-def _encoder_digest(network: EncoderModel) -> "hashlib._Hash":
+def _encoder_digest(network: EncoderModel) -> str:
     """Of what gives the features."""
     config = network.config
     states = layer_features.states(str(network.feature_layers), config.num_hidden_layers)
     summed = network.feature_layers == layer_features.SUMMED
     made_of = (sorted(config.to_dict().items()), states, summed, network.compute_dtype)
-    digest = hashlib.sha256(repr(made_of).encode())
-    for weight in network.encoder.weights:
-        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).tobytes())
-    return digest
+    return digests.of_variables(network.encoder.weights, made_of)

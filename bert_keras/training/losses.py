@@ -39,7 +39,8 @@ def multi_label_loss(labels: Any, logits: Any, class_weights: Any = None) -> Any
     Returns:
         float32 [B].
     """
-    labels = ops.cast(labels, "float32")
+    # NumPy and a tensor do not mix on PyTorch.
+    labels, logits = ops.cast(labels, "float32"), ops.convert_to_tensor(logits)
     # max(z, 0) - z y + log(1 + exp(-|z|)): no overflow for any z.
     loss = ops.relu(logits) - logits * labels + ops.log1p(ops.exp(-ops.abs(logits)))
     if class_weights is not None:
@@ -60,7 +61,9 @@ def regression_loss(labels: Any, logits: Any, class_weights: Any = None) -> Any:
     """
     if class_weights is not None:
         raise ValueError("`class_weights` must be None for a regression.")
-    return ops.square(logits[:, 0] - ops.cast(labels, "float32"))
+    # NumPy and a tensor do not mix on PyTorch.
+    scores = ops.convert_to_tensor(logits)[:, 0]
+    return ops.square(scores - ops.cast(labels, "float32"))
 
 
 def tagging_loss(labels: Any, logits: Any, weights: Any) -> Any:
