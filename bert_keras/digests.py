@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import keras
-import numpy as np
 
 
 def of_variables(variables: Iterable[keras.Variable], made_of: Any = None) -> str:
@@ -17,7 +16,7 @@ def of_variables(variables: Iterable[keras.Variable], made_of: Any = None) -> st
     """
     digest = hashlib.sha256(b"" if made_of is None else repr(made_of).encode())
     for variable in variables:
-        value = np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
+        value = keras.ops.convert_to_numpy(variable)
         digest.update(f"{value.dtype}{value.shape}".encode())
         digest.update(value.tobytes())
     return digest.hexdigest()

@@ -43,6 +43,7 @@ class Task(abc.ABC):
         problem_type: Hugging Face's name for the kind of a sequence classifier's loss, else None.
         labels: label names by number; empty where there are none.
         metrics: names of the official ones; the first one tells which model is the best.
+        points: how many points a metric of 1 is: 100, and 1 where metrics are percentages.
         found: a line on each thing that was found out while reading.
         file_names: by split, the names looked for in `data_dir`, first found first taken.
         max_seq_length: by default; longest row in tokens.
@@ -59,6 +60,7 @@ class Task(abc.ABC):
         "test": ("test.tsv",),
     }
     max_seq_length: ClassVar[int] = 128
+    points: ClassVar[float] = 100.0
     tokenizer: Tokenizer | None = None
     dev_splits: tuple[str, ...] = ("dev",)
     test_splits: tuple[str, ...] = ("test",)

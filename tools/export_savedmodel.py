@@ -9,6 +9,10 @@ Serve it with tools.serve, or with TensorFlow Serving as it is.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from absl import flags
 
 from tools import command, common_flags
@@ -49,7 +53,36 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         2,
         flag_values=flag_values,
     )
-    common_flags.define_dtype(flag_values)
+    flags.DEFINE_enum(
+        "precision",
+        "float32",
+        ["float32", "bfloat16"],
+        "Of weights and arithmetic in the graph. What bfloat16 costs is measured; see the next.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_float(
+        "max_quality_drop",
+        0.2,
+        "The export is refused if its precision costs more: points of the task's metric on the dev "
+        "set, or percent of the answers to --calibration_file.",
+        0.0,
+        100.0,
+        flag_values=flag_values,
+    )
+    for name, what in (
+        ("task_name", "The task of the dev set; by default the model's own."),
+        ("data_dir", "The folder of the task's files."),
+        ("eval_file", "The dev file; by default that of the model's run.json, if still there."),
+        ("calibration_file", "Texts without labels instead, as predict takes them, or .jsonl."),
+    ):
+        flags.DEFINE_string(name, None, what, flag_values=flag_values)
+    flags.DEFINE_list(
+        "sequence_buckets",
+        [],
+        "Pad rows to one of these lengths, such as 32,64,128, and compile by XLA for each: for "
+        "GPUs and TPUs. The last is --max_seq_length.",
+        flag_values=flag_values,
+    )
     flags.DEFINE_boolean(
         "unpad",
         True,
@@ -114,6 +147,26 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         lower_bound=1,
         flag_values=flag_values,
     )
+    flags.DEFINE_string(
+        "warm_up_file",
+        None,
+        "Choose the texts of the warm-up from this file, one a line as predict --input_file takes "
+        "them, or .jsonl; they will lie in the export. By default words of the vocabulary.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_list(
+        "warm_up_batch_sizes",
+        ["1", "8"],
+        "How many examples its requests have; no more than the server takes.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_integer(
+        "max_warm_up_tokens",
+        1 << 13,
+        "Tokens of all its requests together, the cheapest first; 0 for no warm-up.",
+        lower_bound=0,
+        flag_values=flag_values,
+    )
 
 
 def main(FLAGS: flags.FlagValues) -> str:
@@ -122,8 +175,12 @@ def main(FLAGS: flags.FlagValues) -> str:
     from bert_keras.serving.export import export_saved_model
     from bert_keras.serving.more_signatures import More
     from bert_keras.serving.signatures import Limits
+    from bert_keras.serving.warm_up import WarmUp
 
-    model = bert_keras.load(FLAGS.model_dir, dtype=FLAGS.dtype)
+    sizes = numbers("warm_up_batch_sizes", FLAGS.warm_up_batch_sizes)
+    buckets = numbers("sequence_buckets", FLAGS.sequence_buckets)
+    model = bert_keras.load(FLAGS.model_dir, dtype=FLAGS.precision)
+    quality = measure(FLAGS)
     path = export_saved_model(
         model,
         FLAGS.export_dir,
@@ -138,10 +195,56 @@ def main(FLAGS: flags.FlagValues) -> str:
             Embedding(FLAGS.embed_layer, FLAGS.embed_pooling, FLAGS.embed_normalize),
             FLAGS.attention_tokens,
         ),
+        warm_up=WarmUp(FLAGS.warm_up_file, sizes, FLAGS.max_warm_up_tokens),
+        sequence_buckets=buckets,
+        quality=quality,
         model_dir=FLAGS.model_dir,
     )
     print(f"Wrote {path}, which answers as {FLAGS.model_dir} does.")
     return str(path)
+
+
+def measure(FLAGS: flags.FlagValues) -> Callable[[Any], dict[str, Any]] | None:
+    """What measures the cost of the precision and says it; None where nothing is asked to."""
+    named = any(FLAGS[name].value for name in ("data_dir", "eval_file", "calibration_file"))
+    if FLAGS.precision == "float32" and not named:
+        return None
+    import bert_keras
+    from tasks import served_quality
+
+    names = ("task_name", "data_dir", "eval_file", "calibration_file")
+    gate = served_quality.gate(
+        bert_keras.load(FLAGS.model_dir),
+        FLAGS.model_dir,
+        FLAGS.max_quality_drop,
+        batch_size=min(8, FLAGS.max_batch_size or 8),
+        **{name: FLAGS[name].value for name in names},
+    )
+    if gate is None:
+        print(
+            f"export_savedmodel: what {FLAGS.precision} costs is not measured: give --eval_file or "
+            "--calibration_file",
+            file=sys.stderr,
+        )
+        return None
+
+    def measured(servable: Any) -> dict[str, Any]:
+        found = gate(servable)
+        print(served_quality.in_short(found, FLAGS.precision))
+        return found
+
+    return measured
+
+
+def numbers(name: str, words: Sequence[str]) -> tuple[int, ...]:
+    """The numbers of a flag's list."""
+    try:
+        return tuple(map(int, words))
+    except ValueError:
+        given = ",".join(words)
+        raise command.UsageError(
+            f"--{name}={given}: expected numbers with commas between them"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -1,16 +1,13 @@
 """Writing a SavedModel that takes text and answers, and proving it before it is in place."""
 
 import dataclasses
-import hashlib
-import importlib.metadata
 import pathlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-import bert_keras
 from bert_keras.errors import InputError
 from bert_keras.files import new_directory, write_json, write_text
 from bert_keras.models import (
@@ -21,7 +18,8 @@ from bert_keras.models import (
     SpanPredictor,
     TokenTagger,
 )
-from bert_keras.serving import proof
+from bert_keras.serving import proof, reproducible
+from bert_keras.serving.buckets import check as check_buckets
 from bert_keras.serving.choice_signature import ChoiceMaker
 from bert_keras.serving.classification_signature import TextClassifier
 from bert_keras.serving.embedding_signature import Embedder
@@ -32,13 +30,15 @@ from bert_keras.serving.model_card import MODEL_CARD_FILE, model_card
 from bert_keras.serving.model_store import find_versions
 from bert_keras.serving.more_signatures import More
 from bert_keras.serving.op_check import OLDEST_TARGET, check_ops
+from bert_keras.serving.provenance import PROVENANCE_FILE, provenance, write_sums
 from bert_keras.serving.question_signature import QuestionAnswerer
 from bert_keras.serving.servable import WARM_UP_FILE, Servable
 from bert_keras.serving.signatures import Limits, ServingModule
+from bert_keras.serving.warm_up import WarmUp, write_warm_up
+from bert_keras.serving.warm_up_texts import chosen
 from bert_keras.text_model import TextModel
 
 LABELS_FILE = "assets.extra/labels.txt"
-PROVENANCE_FILE = "assets.extra/provenance.json"
 
 LEAST_TEXT_BYTES = 128
 
@@ -64,6 +64,9 @@ def export_saved_model(
     target: str = OLDEST_TARGET,
     limits: Limits | None = None,
     more: More | None = None,
+    warm_up: WarmUp | None = None,
+    sequence_buckets: Sequence[int] = (),
+    quality: Callable[[Servable], Mapping[str, Any]] | None = None,
     model_dir: str | pathlib.Path | None = None,
 ) -> pathlib.Path:
     """Writes `export_dir/<version>/`, TensorFlow Serving's layout.
@@ -82,14 +85,20 @@ def export_saved_model(
         target: the oldest TensorFlow Serving release that is to run it.
         limits: of a request.
         more: further signatures; and which vector an encoder without a head answers with.
-        model_dir: where the model's eval_results.json is, for the model card; None for nowhere.
+        warm_up: what a server is to replay before it opens.
+        sequence_buckets: lengths that rows are padded to, for GPUs and TPUs; XLA compiles the
+            network for each, so padding is kept. The last is `max_seq_length`.
+        quality: measures the export, which is in place only if that returns; what it returns
+            goes into provenance.json.
+        model_dir: where the model came from, for provenance.json and the model card; None for
+            nowhere.
 
     Returns:
         The version's path.
 
     Raises:
         InputError: the model has no such head, the version exists, an op is not known
-            to the target, or the answers differ.
+            to the target, the answers differ, or a text of the warm-up is none for this model.
     """
     if keras.backend.backend() != "tensorflow":
         raise InputError(
@@ -102,27 +111,43 @@ def export_saved_model(
         version = max(find_versions(export_dir), default=0) + 1
     if version < 1:
         raise InputError(f"--version {version}: expected a positive number.")
+    buckets = check_buckets(sequence_buckets, model.max_seq_length)
+    unpad = unpad and not buckets
+    warm_up = warm_up or WarmUp()
+    examples = chosen(model, warm_up.file)
     with new_directory(export_dir / str(version)) as directory:
         network = inference_network(model.network, unpad=unpad)
         module = SIGNATURES[type(model.network)](model, network)
+        if buckets:
+            module.use_buckets(buckets)
         module.limits, more = limits or Limits(), more or More()
         _check_limits(module.limits, module.max_seq_length)
         if isinstance(module, Embedder):
             module.embedding = more.embedding
         signatures = module.signatures(**more.functions(module, network))
         tf.saved_model.save(module, str(directory), signatures=signatures)
+        reproducible.settle(directory)
         check_ops(directory, target)
         servable = Servable(directory)
         proof.compare(model, servable, module.limits, more.embedding)
         (directory / "assets.extra").mkdir()
-        proof.write_warm_up(directory / WARM_UP_FILE, model, module.limits)
+        served = {
+            "tensorflow_serving": f">={target}",
+            "unpad": unpad,
+            "sequence_buckets": list(buckets),
+            "quality": dict(quality(servable)) if quality else {},
+            "limits": dataclasses.asdict(module.limits),
+            "warm_up": write_warm_up(
+                directory / WARM_UP_FILE, model, servable, module.limits, warm_up, examples
+            ),
+        }
         if model.labels:
             write_text(directory / LABELS_FILE, "\n".join(model.labels) + "\n")
-        provenance = _provenance(model, unpad, target)
-        provenance["limits"] = dataclasses.asdict(module.limits)
-        write_json(directory / PROVENANCE_FILE, provenance)
-        card = model_card(model, servable, provenance, export_dir.resolve().name, model_dir)
+        told = provenance(model, model_dir, served)
+        write_json(directory / PROVENANCE_FILE, told)
+        card = model_card(model, servable, told, export_dir.resolve().name, model_dir)
         write_text(directory / MODEL_CARD_FILE, card)
+        write_sums(directory)
     return export_dir / str(version)
 
 
@@ -164,30 +189,3 @@ def _check_limits(limits: Limits, max_seq_length: int) -> None:
             f"--max_request_tokens={limits.tokens}: expected {2 * max_seq_length} or more, two "
             "rows of --max_seq_length"
         )
-
-
-def _provenance(model: TextModel, unpad: bool, target: str) -> dict[str, Any]:
-    """What the export is made of; nothing in it tells of the machine."""
-    packages = ("tensorflow", "tensorflow-text", "keras")
-    return {
-        "made_by": f"bert_keras {bert_keras.__version__}",
-        "packages": {name: importlib.metadata.version(name) for name in packages},
-        "tensorflow_serving": f">={target}",
-        "problem_type": model.problem_type,
-        "labels": model.labels,
-        "task": model.task,
-        "dtype": model.network.dtype_policy.name,
-        "unpad": unpad,
-        "lower_case": model.tokenizer.lower_case,
-        "config": model.network.config.to_dict(),
-        "weights_sha256": _digest(model.network),
-    }
-
-
-def _digest(network: EncoderModel) -> str:
-    digest = hashlib.sha256()
-    for variable in network.variables:
-        value = keras.ops.convert_to_numpy(variable)
-        digest.update(f"{value.dtype}{value.shape}".encode())
-        digest.update(np.ascontiguousarray(value).tobytes())
-    return digest.hexdigest()

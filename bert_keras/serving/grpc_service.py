@@ -1,224 +1,224 @@
 """TensorFlow Serving's gRPC services, as the `tensorflow-serving-api` stubs call them."""
 
 import logging
-import math
+import time
+from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 
 import grpc
-import numpy as np
-import tensorflow as tf
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    model_management_pb2,
     model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
 )
 
-from bert_keras.serving import status
-from bert_keras.serving.model_store import ModelStore
-from bert_keras.serving.servable import DEFAULT_SIGNATURE, Servable
+from bert_keras.errors import InputError
+from bert_keras.serving import health, protos, status
+from bert_keras.serving.admission import Admission
+from bert_keras.serving.grpc_messages import ParsedByUs
+from bert_keras.serving.metrics import Metrics
+from bert_keras.serving.model_registry import Models
+from bert_keras.serving.models_config import models_of
+from bert_keras.serving.servable import DEFAULT_SIGNATURE
 
 _LOG = logging.getLogger(__name__)
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
-_MOST_ELEMENTS = 1 << 26
-
-# The TensorProto field that holds each type's values; TensorFlow Serving fills these, not
-# `tensor_content`, so that clients in every language can read them.
-_VALUE_FIELDS = {
-    tf.float32: "float_val",
-    tf.float64: "double_val",
-    tf.int32: "int_val",
-    tf.int64: "int64_val",
-    tf.string: "string_val",
-    tf.bool: "bool_val",
-}
+_SERVICES = ("tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
+_SPARE_THREADS = 16  # for what is not counted: refusals, states, metadata
 
 
 def create_server(
-    store: ModelStore, *, max_request_bytes: int, max_workers: int = 16
+    models: Models, admission: Admission, metrics: Metrics, *, max_request_bytes: int
 ) -> grpc.Server:
     """Builds the gRPC server; the caller adds a port and starts it.
 
     Args:
-        store: the model to serve.
+        models: what to serve.
+        admission: how many requests to take.
+        metrics: counts them.
         max_request_bytes: a longer message is refused with RESOURCE_EXHAUSTED.
-        max_workers: requests that are worked on at once.
     """
+    # A request waits in a thread of its own for its turn or its batch: threads come as needed.
+    pool = futures.ThreadPoolExecutor(admission.most + _SPARE_THREADS, thread_name_prefix="grpc")
     server = grpc.server(
-        futures.ThreadPoolExecutor(max_workers=max_workers, thread_name_prefix="grpc"),
+        pool,
+        interceptors=[ParsedByUs()],
         options=[
             ("grpc.max_receive_message_length", max_request_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),  # two servers on one port would share its requests
+            # A client that vanished without a word must not hold a thread.
+            ("grpc.keepalive_time_ms", 60_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
         ],
     )
+    answer = _Answer(metrics)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        _PredictionService(store), server
+        _PredictionService(models, admission, answer), server
     )
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(_ModelService(store), server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(_ModelService(models, answer), server)
+    ready = lambda: not admission.refuses and models.are_available()  # noqa: E731
+    server.add_generic_rpc_handlers((health.handler(ready, _SERVICES),))
     return server
 
 
+class _Answer:
+    """Calls a method's function, counts it, and turns what it raises into a gRPC status."""
+
+    def __init__(self, metrics: Metrics):
+        self._metrics = metrics
+
+    def __call__(
+        self, context: grpc.ServicerContext, method: str, function: Callable[["_Call"], Any]
+    ) -> Any:
+        call = _Call(method, context)
+        began = time.monotonic()
+        fault = None
+        try:
+            response = function(call)
+        except status.ServingError as error:
+            fault = error
+        except Exception as error:  # a fault of this server; the client gets one line all the same
+            _LOG.exception("%s", method)
+            fault = status.ServingError(status.INTERNAL, f"Internal error: {type(error).__name__}")
+        name = fault.name if fault else "OK"
+        self._metrics.observe_request(call.model, call.signature, name, time.monotonic() - began)
+        if fault:
+            context.abort(_CODES.get(fault.code, grpc.StatusCode.UNKNOWN), fault.message)
+        return response
+
+
+class _Call:
+    """What is known of a call under way: its deadline, and what the metrics name it by."""
+
+    def __init__(self, method: str, context: grpc.ServicerContext):
+        self.model, self.signature = "", method
+        remaining = context.time_remaining()
+        self.deadline = None if remaining is None else time.monotonic() + remaining
+
+
 class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    def __init__(self, store: ModelStore):
-        self._store = store
+    def __init__(self, models: Models, admission: Admission, answer: _Answer):
+        self._models, self._admission, self._answer = models, admission, answer
 
     def Predict(self, request, context):
-        return _answer(context, _predict, self._store, request)
+        return self._answer(context, "Predict", lambda call: self._predict(request, call))
 
     def GetModelMetadata(self, request, context):
-        return _answer(context, _model_metadata, self._store, request)
+        return self._answer(
+            context, "GetModelMetadata", lambda call: _metadata(self._models, request, call)
+        )
 
     def Classify(self, request, context):
-        return _answer(context, _not_offered, "Classify")
+        return self._answer(context, "Classify", _not_offered)
 
     def Regress(self, request, context):
-        return _answer(context, _not_offered, "Regress")
+        return self._answer(context, "Regress", _not_offered)
 
     def MultiInference(self, request, context):
-        return _answer(context, _not_offered, "MultiInference")
+        return self._answer(context, "MultiInference", _not_offered)
+
+    def _predict(self, request: predict_pb2.PredictRequest, call: _Call) -> Any:
+        self._admission.enter()
+        try:
+            return _predict(self._models, request, call)
+        finally:
+            self._admission.leave()
 
 
 class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    def __init__(self, store: ModelStore):
-        self._store = store
+    def __init__(self, models: Models, answer: _Answer):
+        self._models, self._answer = models, answer
 
     def GetModelStatus(self, request, context):
-        return _answer(context, _model_status, self._store, request)
+        return self._answer(context, "GetModelStatus", lambda call: _status(self._models, request))
 
     def HandleReloadConfigRequest(self, request, context):
-        return _answer(context, _not_offered, "HandleReloadConfigRequest")
+        return self._answer(
+            context, "HandleReloadConfigRequest", lambda call: _reload(self._models, request)
+        )
 
 
-def status_proto(
-    store: ModelStore, version: int | None = None
-) -> get_model_status_pb2.GetModelStatusResponse:
-    """The state of the model's versions, highest first."""
-    response = get_model_status_pb2.GetModelStatusResponse()
-    for entry in store.versions(version):
-        proto = response.model_version_status.add(version=entry.number)
-        proto.state = get_model_status_pb2.ModelVersionStatus.State.Value(entry.state)
-        proto.status.error_code = 2 if entry.error else 0  # UNKNOWN or OK
-        proto.status.error_message = entry.error
-    return response
-
-
-def metadata_proto(servable: Servable) -> get_model_metadata_pb2.SignatureDefMap:
-    """The signatures of a loaded model."""
-    signatures = get_model_metadata_pb2.SignatureDefMap()
-    for name, signature in servable.signature_defs.items():
-        signatures.signature_def[name].CopyFrom(signature)
-    return signatures
-
-
-def _answer(context: grpc.ServicerContext, function: Any, *args: Any) -> Any:
-    """Calls `function`; turns what it raises into a gRPC status."""
-    try:
-        return function(*args)
-    except status.ServingError as error:
-        code, message = _CODES.get(error.code, grpc.StatusCode.UNKNOWN), error.message
-    except Exception as error:  # a fault of this server; the client gets one line all the same
-        _LOG.exception("%s", function.__name__)
-        code, message = grpc.StatusCode.INTERNAL, f"Internal error: {type(error).__name__}"
-    context.abort(code, message)
-
-
-def _predict(store: ModelStore, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
-    version = _check_spec(store, request)
+def _predict(models: Models, request: predict_pb2.PredictRequest, call: _Call) -> Any:
+    store, version, label = _find(models, request)
     signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-    inputs = {name: _to_array(name, proto) for name, proto in request.inputs.items()}
-    with store.acquire(version) as (number, servable):
-        outputs = servable.run(signature_name, inputs, request.output_filter)
+    with store.acquire(version, label) as (number, servable):
+        call.model = store.name
+        servable.signature(signature_name)
+        call.signature = signature_name
+        inputs = {name: protos.to_array(name, proto) for name, proto in request.inputs.items()}
+        outputs = servable.run(signature_name, inputs, request.output_filter, call.deadline)
     response = predict_pb2.PredictResponse()
     response.model_spec.name = store.name
     response.model_spec.version.value = number
     response.model_spec.signature_name = signature_name
     for name, value in outputs.items():
-        response.outputs[name].CopyFrom(to_tensor_proto(value))
+        response.outputs[name].CopyFrom(protos.to_tensor_proto(value))
     return response
 
 
-def _model_metadata(
-    store: ModelStore, request: get_model_metadata_pb2.GetModelMetadataRequest
+def _metadata(
+    models: Models, request: get_model_metadata_pb2.GetModelMetadataRequest, call: _Call
 ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-    version = _check_spec(store, request)
+    store, version, label = _find(models, request)
     if not request.metadata_field:
         raise status.invalid("GetModelMetadataRequest must specify at least one metadata_field")
     for field in request.metadata_field:
         if field != "signature_def":
             raise status.invalid(f"Metadata field {field} is not supported")
     response = get_model_metadata_pb2.GetModelMetadataResponse()
-    with store.acquire(version) as (number, servable):
-        response.metadata["signature_def"].Pack(metadata_proto(servable))
+    with store.acquire(version, label) as (number, servable):
+        call.model = store.name
+        response.metadata["signature_def"].Pack(protos.metadata_proto(servable))
     response.model_spec.name = store.name
     response.model_spec.version.value = number
     return response
 
 
-def _model_status(
-    store: ModelStore, request: get_model_status_pb2.GetModelStatusRequest
+def _status(
+    models: Models, request: get_model_status_pb2.GetModelStatusRequest
 ) -> get_model_status_pb2.GetModelStatusResponse:
     if not request.HasField("model_spec"):
         raise status.invalid("Missing ModelSpec")
-    name, version = request.model_spec.name, _version(request.model_spec)
-    if name != store.name:
-        raise status.ServingError(
-            status.NOT_FOUND,
-            f"Could not find any versions of model {name}"
-            if version is None
-            else f"Could not find version {version} of model {name}",
-        )
-    return status_proto(store, version)
+    spec = request.model_spec
+    return protos.status_proto(models.versions(spec.name, _version(spec), spec.version_label))
 
 
-def _check_spec(store: ModelStore, request: Any) -> int | None:
+def _reload(
+    models: Models, request: model_management_pb2.ReloadConfigRequest
+) -> model_management_pb2.ReloadConfigResponse:
+    """Serves the models of the request instead; an empty status, as TensorFlow Serving gives it."""
+    try:
+        models.configure(models_of(request.config))
+    except InputError as error:
+        raise status.invalid(f"ReloadConfig failed: {error}") from None
+    response = model_management_pb2.ReloadConfigResponse()
+    response.status.error_code = 0
+    return response
+
+
+def _find(models: Models, request: Any) -> tuple[Any, int | None, str]:
     if not request.HasField("model_spec"):
         raise status.invalid("Missing ModelSpec")
-    if not request.model_spec.name:
+    spec = request.model_spec
+    if not spec.name:
         raise status.invalid("ModelSpec has no name specified.")
-    version = _version(request.model_spec)
-    store.check_name(request.model_spec.name, version)
-    return version
+    version = _version(spec)
+    return models.get(spec.name, version), version, spec.version_label
 
 
 def _version(spec: model_pb2.ModelSpec) -> int | None:
-    if spec.version_label:
-        raise status.invalid(f"Unrecognized servable version label: {spec.version_label}")
     return spec.version.value if spec.HasField("version") else None
 
 
-def _not_offered(method: str) -> None:
+def _not_offered(call: _Call) -> None:
     raise status.ServingError(
-        status.UNIMPLEMENTED, f"{method} is not offered by this server; use Predict"
+        status.UNIMPLEMENTED,
+        f"{call.signature} is not offered: exports have no such signature; for tf.Examples use "
+        "Predict with the signature serve_examples",
     )
-
-
-def _to_array(name: str, proto: Any) -> np.ndarray:
-    """A request's tensor, refused before it is spread out in memory if it claims to be huge."""
-    sizes = [dim.size for dim in proto.tensor_shape.dim]
-    if proto.tensor_shape.unknown_rank or min(sizes, default=0) < 0:
-        raise status.invalid(f"tensor parsing error: {name}")
-    if math.prod(sizes) > _MOST_ELEMENTS:
-        raise status.invalid(f"input {name} has more than {_MOST_ELEMENTS} values")
-    try:
-        return tf.make_ndarray(proto)
-    except (TypeError, ValueError, KeyError, OverflowError):
-        raise status.invalid(f"tensor parsing error: {name}") from None
-
-
-def to_tensor_proto(value: np.ndarray) -> Any:
-    """An array as TensorFlow Serving writes it: every value in the field of its type."""
-    value = np.asarray(value)
-    dtype = tf.string if value.dtype.kind in "OSU" else tf.dtypes.as_dtype(value.dtype)
-    if dtype not in _VALUE_FIELDS:
-        return tf.make_tensor_proto(value)
-    proto = tf.make_tensor_proto(np.empty(0, dtype=value.dtype), dtype=dtype, shape=[0])
-    proto.ClearField("tensor_shape")
-    proto.ClearField("tensor_content")
-    for size in value.shape:
-        proto.tensor_shape.dim.add(size=size)
-    getattr(proto, _VALUE_FIELDS[dtype]).extend(value.ravel().tolist())
-    return proto

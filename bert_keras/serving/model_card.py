@@ -4,7 +4,6 @@ Every answer that it shows was given by the exported SavedModel itself.
 """
 
 import json
-import math
 import pathlib
 import re
 import shlex
@@ -14,7 +13,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from bert_keras.files import read_json
 from bert_keras.models import (
     Classifier,
     EncoderModel,
@@ -24,6 +22,7 @@ from bert_keras.models import (
     TokenTagger,
 )
 from bert_keras.serving import json_tensor, received
+from bert_keras.serving.provenance import SUMS_FILE, measurements
 from bert_keras.serving.servable import DEFAULT_SIGNATURE, Servable
 from bert_keras.text_model import TextModel
 
@@ -50,9 +49,6 @@ _DOES = {
 _WHOLE = "longer texts are read whole, in rows that overlap"
 _CUT = "longer texts are cut"
 _LONGEST = 2000  # characters of an answer of numbers; of attention there are many
-
-# Of eval_results.json, what is no measure of quality.
-_NO_MEASURE = ("examples", "truncated", "seconds")
 
 
 def model_card(
@@ -82,7 +78,7 @@ def model_card(
     if model.labels and model.problem_type != "regression":
         found = ["Labels, in the order of the logits:"]
         parts += [*found, _block("json", json.dumps(model.labels, ensure_ascii=False))]
-    parts += _quality(model_dir)
+    parts += _quality(model_dir, provenance)
     parts += _ask(model, servable, name)
     parts += ["## Signatures"]
     for signature in sorted(servable.signature_defs, key=lambda x: (x != DEFAULT_SIGNATURE, x)):
@@ -109,38 +105,44 @@ def _facts(model: TextModel, provenance: Mapping[str, Any]) -> str:
         "made by": f"{provenance['made_by']} ({packages})",
         "runs in": f"TensorFlow Serving {provenance['tensorflow_serving']}",
         "weights, SHA-256": f"`{provenance['weights_sha256']}`",
+        "vocabulary, SHA-256": f"`{provenance['vocabulary_sha256']}`",
     }
+    for split, file in provenance["data"].items():
+        rows[f"{split} data, SHA-256"] = f"{file['file']}, `{file['sha256']}`"
     if model.problem_type == "multi_label_classification":
         rows["a label holds from"] = f"a probability of {model.setting('threshold')}"
+    rows["warm-up"] = _warm_up(provenance["warm_up"])
+    rows["files"] = f"`sha256sum -c {SUMS_FILE}`, run in this version's directory, checks them"
     return _table(["", ""], [[key, str(value)] for key, value in rows.items()])
 
 
-def _quality(model_dir: str | pathlib.Path | None) -> list[str]:
-    file = pathlib.Path(model_dir or "") / "eval_results.json"
-    if model_dir is None or not file.is_file():
-        return []
-    results = _mapping(read_json(file))
+def _warm_up(told: Mapping[str, Any]) -> str:
+    """What a server replays, in a line."""
+    if not told["requests"]:
+        return "none"
+    texts = told["texts"] if isinstance(told["texts"], str) else f"of {told['texts']['file']}"
+    lengths, sizes = (", ".join(map(str, told[key])) for key in ("lengths", "batch_sizes"))
+    return f"{told['requests']} requests of {lengths} tokens in batches of {sizes}; texts {texts}"
+
+
+def _quality(model_dir: str | pathlib.Path | None, provenance: Mapping[str, Any]) -> list[str]:
     rows = []
-    for found in map(_mapping, (results, *_mapping(results.get("splits")).values())):
-        source = str(_mapping(found.get("file")).get("file", ""))
-        file_name = pathlib.PurePath(source).name  # no path of a machine
-        where = f"{found.get('examples', '?')} examples of {file_name or 'its dev split'}"
-        rows += [
-            [metric, f"{value:.4f}", where]
-            for metric, value in found.items()
-            if type(value) in (int, float) and math.isfinite(value) and metric not in _NO_MEASURE
-        ]
-    if not rows:
-        return []
-    return [
-        "## Quality",
-        "As eval_results.json beside the model says.",
-        _table(["", "", "on"], rows),
-    ]
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
+    for found in measurements(model_dir):
+        count = "?" if found["examples"] is None else found["examples"]
+        where = f"{count} examples of {found['file'] or 'its dev split'}"
+        rows += [[metric, f"{value:.4f}", where] for metric, value in found["values"].items()]
+    parts = ["## Quality"]
+    if rows:
+        parts += ["As eval_results.json beside the model says.", _table(["", "", "on"], rows)]
+    if cost := provenance.get("quality"):
+        where = f"{cost['examples']} examples of {cost['file']}"
+        told = f"In {provenance['dtype']}, on {where}:"
+        if "metric" in cost:
+            told += f" {cost['metric']} {cost['exported']:.4f}, in float32 {cost['float32']:.4f};"
+        if "changed" in cost:
+            told += f" {cost['changed']:.2%} of the answers are others than in float32;"
+        parts.append(f"{told[:-1]}.")
+    return parts if len(parts) > 1 else []
 
 
 def _ask(model: TextModel, servable: Servable, name: str) -> list[str]:

@@ -3,16 +3,15 @@
 import contextlib
 import dataclasses
 import pathlib
-import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from bert_keras.errors import InputError
-from bert_keras.serving import status
-from bert_keras.serving.servable import Servable
-
-LARGEST_VERSION = 2**63 - 1  # an int64, as TensorFlow Serving keeps it
+from bert_keras.serving import runner, status
+from bert_keras.serving.models_config import LATEST, ModelConfig, VersionPolicy
+from bert_keras.serving.runner import Runner
+from bert_keras.serving.version_folders import find_versions, fingerprint
 
 # States and their names as in TensorFlow Serving's ModelVersionStatus.
 LOADING, AVAILABLE, UNLOADING, END = "LOADING", "AVAILABLE", "UNLOADING", "END"
@@ -27,24 +26,28 @@ class Version:
     fingerprint: tuple
     state: str = LOADING
     error: str = ""
-    servable: Servable | None = None
+    servable: Runner | None = None
     in_flight: int = 0
 
 
 class ModelStore:
-    """Serves the highest version under a base path that loads, and follows changes there.
+    """Serves the versions under a base path that its policy chooses, and follows changes there.
 
-    A new version is loaded while the old one answers. When it stands, new requests go to it,
-    requests under way finish on the old one, and then that is unloaded. A version that does not
-    load is reported, the one before it keeps serving, and it is tried again once its files
-    change. Deleting the highest version rolls back to the one below; while no version is
-    left on disk, the loaded one stays.
+    By the default policy that is the highest version which loads. A new one is loaded while the
+    old one answers. When it stands, new requests go to it, requests under way finish on the old
+    one, and then that is unloaded. A version that does not load is reported, the one before it
+    keeps serving, and it is tried again once its files change. Deleting the highest version rolls
+    back to the one below; while no version is left on disk, the loaded ones stay.
 
     Args:
         name: the model's name in requests.
         base_path: a directory with one sub-directory for each version, named by its number.
+        policy: which of them to serve.
+        labels: names for versions.
+        allow_unavailable_labels: a label that is not in use may name a version that is yet to
+            come; otherwise every label's version has to be loaded.
         poll_seconds: how often to look for versions, in seconds; 0 looks once, at the start.
-        max_batch_size: the most rows that a request may have; None for any number.
+        load: makes a version's directory a `Runner`.
         log: takes one line for each change; by default they go to standard error.
     """
 
@@ -53,75 +56,108 @@ class ModelStore:
         name: str,
         base_path: str | pathlib.Path,
         *,
+        policy: VersionPolicy = LATEST,
+        labels: Mapping[str, int] | None = None,
+        allow_unavailable_labels: bool = False,
         poll_seconds: float = 1.0,
-        max_batch_size: int | None = None,
+        load: Callable[[pathlib.Path], Runner] = runner.load,
         log: Callable[[str], object] | None = None,
     ):
-        self.name = name
-        self.base_path = pathlib.Path(base_path)
+        self.config = ModelConfig(name, pathlib.Path(base_path), policy, labels or {})
+        self._allow_unavailable_labels = allow_unavailable_labels
         self._poll_seconds = poll_seconds
-        self._max_batch_size = max_batch_size
+        self._load = load
         self._log = log or (lambda line: sys.stderr.write(line + "\n"))
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of the versions, for moments
+        self._polling = threading.RLock()  # held by who loads versions
         self._versions: dict[int, Version] = {}
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
+    @property
+    def name(self) -> str:
+        """The model's name in requests."""
+        return self.config.name
+
+    @property
+    def base_path(self) -> pathlib.Path:
+        """The directory with the versions."""
+        return self.config.base_path
+
     def start(self) -> None:
-        """Loads the first version, then watches for others in the background.
+        """Loads the first versions, then watches for others in the background.
 
         Raises:
-            InputError: no directory, no numbered version in it, or none that loads.
+            InputError: no directory, no version in it that the policy wants, none that loads, or
+                a label of a version that is not there.
         """
         if not self.base_path.is_dir():
-            raise InputError(f"--model_base_path {self.base_path}: no such directory.")
-        if not find_versions(self.base_path):
             raise InputError(
-                f"--model_base_path {self.base_path}: no version here; expected a sub-directory "
-                "named by a number, as in export_savedmodel's output."
+                f"{self.base_path}: no such directory; the versions of {self.name} were expected."
             )
-        self.poll()
-        if not any(version.state == AVAILABLE for version in self._versions.values()):
-            newest = max(self._versions.values(), key=lambda version: version.number)
-            raise InputError(f"version {newest.number} does not load: {newest.error}")
+        with self.changing(self.config):
+            if not self._versions:
+                raise InputError(
+                    f"{self.base_path}: no version of {self.name} here; expected a sub-directory "
+                    "named by a number, as in export_savedmodel's output."
+                )
+            if not self.is_available():
+                newest = max(self._versions.values(), key=lambda version: version.number)
+                raise InputError(f"version {newest.number} does not load: {newest.error}")
         if self._poll_seconds > 0:
             self._thread = threading.Thread(target=self._watch, name="model-store", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """Stops watching. Loaded versions stay until their requests are done."""
+        """Stops watching. Loaded versions go on answering."""
         self._stopped.set()
         if self._thread:
             self._thread.join()
 
+    def retire(self) -> None:
+        """Stops watching, and unloads all versions when their requests are done."""
+        self.stop()
+        self._retire_all_but(set())
+
     def poll(self) -> None:
         """Looks at the disk once: loads what is new, lets go of what it replaces."""
-        found = find_versions(self.base_path)
-        for number in sorted(found, reverse=True):
-            if self._stopped.is_set():
-                return
-            if self._ensure_loaded(number, found[number]):
-                self._retire_all_but(number)
-                return
-
-    def check_name(self, name: str, version: int | None) -> None:
-        """Raises ServingError NOT_FOUND if a request is for a model of another name."""
-        if name != self.name:
-            raise _not_found(name, version)
+        with self._polling:
+            self._replace(self._load_wanted(self.config))
 
     @contextlib.contextmanager
-    def acquire(self, version: int | None = None) -> Iterator[tuple[int, Servable]]:
-        """Lends a loaded version (the highest, or the one asked for) for one request.
+    def changing(self, config: ModelConfig) -> Iterator[None]:
+        """Changes policy and labels at the end of the block; an exception leaves all as it was.
+
+        What `config` wants is loaded before; what it does not want is unloaded after, so that
+        requests by a label meet the old version or the new one and never none.
 
         Raises:
-            ServingError: NOT_FOUND, no such version is loaded.
+            InputError: a label of a version that is not there.
+        """
+        with self._polling:
+            kept = self._load_wanted(config)
+            self._check_labels(config)
+            yield
+            with self._lock:
+                self.config = config
+            self._replace(kept)
+
+    @contextlib.contextmanager
+    def acquire(
+        self, version: int | None = None, label: str | None = None
+    ) -> Iterator[tuple[int, Runner]]:
+        """Lends a loaded version for one request: the highest, or the one asked for.
+
+        Raises:
+            ServingError: NOT_FOUND, no such version is loaded; INVALID_ARGUMENT, no such label.
         """
         with self._lock:
+            version = self._labelled(label, version)
             loaded = [v for v in self._versions.values() if v.state == AVAILABLE]
             if version is not None:
                 loaded = [v for v in loaded if v.number == version]
             if not loaded:
-                raise _not_found(self.name, version)
+                raise status.not_found(self.name, version)
             chosen = max(loaded, key=lambda v: v.number)
             chosen.in_flight += 1
             servable = chosen.servable
@@ -132,28 +168,40 @@ class ModelStore:
             del servable
             with self._lock:
                 chosen.in_flight -= 1
+            if chosen.state == UNLOADING:
                 self._let_go_if_idle(chosen)
 
-    def versions(self, number: int | None = None) -> list[Version]:
-        """The versions seen since the start, highest first; or the one with this number.
+    def versions(self, number: int | None = None, label: str | None = None) -> list[Version]:
+        """The versions seen since the start, highest first; or the one with this number or label.
 
         Raises:
-            ServingError: NOT_FOUND.
+            ServingError: NOT_FOUND; INVALID_ARGUMENT, no such label.
         """
         with self._lock:
+            number = self._labelled(label, number)
             chosen = [
                 dataclasses.replace(version, servable=None)
                 for version in self._versions.values()
                 if number is None or version.number == number
             ]
         if not chosen:
-            raise status.ServingError(
-                status.NOT_FOUND,
-                f"Could not find any versions of model {self.name}"
-                if number is None
-                else f"Could not find version {number} of model {self.name}",
-            )
+            raise status.no_versions(self.name, number)
         return sorted(chosen, key=lambda version: -version.number)
+
+    def is_available(self, number: int | None = None) -> bool:
+        """Whether a version answers requests: any, or this one."""
+        with self._lock:
+            return any(
+                version.state == AVAILABLE and number in (None, version.number)
+                for version in self._versions.values()
+            )
+
+    def _labelled(self, label: str | None, number: int | None) -> int | None:
+        if not label:
+            return number
+        if label not in self.config.labels:
+            raise status.invalid(f"Unrecognized servable version label: {label}")
+        return self.config.labels[label]
 
     def _watch(self) -> None:
         while not self._stopped.wait(self._poll_seconds):
@@ -162,21 +210,40 @@ class ModelStore:
             except OSError as error:  # the disk may be away for a while; the model is in memory
                 self._log(f"cannot look for versions of {self.name}: {error}")
 
+    def _load_wanted(self, config: ModelConfig) -> set[int]:
+        found, kept = find_versions(config.base_path), set[int]()
+        for number in config.policy.candidates(found):
+            if len(kept) == config.policy.latest:
+                break
+            if self._stopped.is_set():
+                return set()
+            if self._ensure_loaded(number, found[number]):
+                kept.add(number)
+        return kept
+
+    def _check_labels(self, config: ModelConfig) -> None:
+        for label, number in sorted(config.labels.items()):
+            unused = self.config.labels.get(label, number) == number
+            if not self.is_available(number) and not (self._allow_unavailable_labels and unused):
+                raise InputError(
+                    f"{self.name} gives the label {label!r} to version {number}, which is not "
+                    "available."
+                )
+
     def _ensure_loaded(self, number: int, path: pathlib.Path) -> bool:
-        fingerprint = _fingerprint(path)
+        files = fingerprint(path)
         known = self._versions.get(number)
         if known and known.state == AVAILABLE:
             return True
         if known and known.state == UNLOADING:
             return False  # still draining; the next poll loads it anew
-        if known and known.state == END and known.error and known.fingerprint == fingerprint:
+        if known and known.state == END and known.error and known.fingerprint == files:
             return False  # broken, and nobody has mended it
-        version = Version(number, path, fingerprint)
+        version = Version(number, path, files)
         with self._lock:
             self._versions[number] = version
         try:
-            servable = Servable(path, max_batch_size=self._max_batch_size)
-            warmed = servable.warm_up()
+            servable = self._load(path)
         except Exception as error:  # a broken version must not take the server down
             line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             with self._lock:
@@ -185,49 +252,32 @@ class ModelStore:
             return False
         with self._lock:
             version.servable, version.state = servable, AVAILABLE
-        self._log(f"{self.name} version {number} is available ({warmed} warm-up requests)")
+        self._log(
+            f"{self.name} version {number} is available ({servable.warm_ups} warm-up requests)"
+        )
         return True
 
-    def _retire_all_but(self, number: int) -> None:
+    def _replace(self, kept: set[int]) -> None:
+        if kept:  # while nothing on disk can take over, what is loaded stays
+            self._retire_all_but(kept)
+
+    def _retire_all_but(self, kept: set[int]) -> None:
         with self._lock:
-            for version in self._versions.values():
-                if version.number != number and version.state == AVAILABLE:
-                    version.state = UNLOADING
-                    self._let_go_if_idle(version)
+            retired = [
+                version
+                for version in self._versions.values()
+                if version.number not in kept and version.state == AVAILABLE
+            ]
+            for version in retired:
+                version.state = UNLOADING
+        for version in retired:
+            self._let_go_if_idle(version)
 
     def _let_go_if_idle(self, version: Version) -> None:
-        if version.state == UNLOADING and version.in_flight == 0:
-            version.servable, version.state = None, END
-            self._log(f"{self.name} version {version.number} is drained and unloaded")
-
-
-def _not_found(name: str, version: int | None) -> status.ServingError:
-    wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
-    return status.ServingError(status.NOT_FOUND, f"Servable not found for request: {wanted}")
-
-
-def find_versions(base_path: pathlib.Path) -> dict[int, pathlib.Path]:
-    """The sub-directories whose name is a number, as TensorFlow Serving finds them."""
-    try:
-        children = sorted(base_path.iterdir())
-    except FileNotFoundError:
-        return {}
-    return {
-        int(child.name): child
-        for child in children
-        if re.fullmatch("[0-9]{1,19}", child.name)
-        and int(child.name) <= LARGEST_VERSION
-        and child.is_dir()
-    }
-
-
-def _fingerprint(path: pathlib.Path) -> tuple:
-    """Tells whether the files of a version have changed, without reading them."""
-    entries = []
-    for file in sorted(path.rglob("*")):
-        try:
-            info = file.stat()
-        except FileNotFoundError:
-            continue
-        entries.append((str(file.relative_to(path)), info.st_size, info.st_mtime_ns))
-    return tuple(entries)
+        with self._lock:
+            if version.state != UNLOADING or version.in_flight:
+                return
+            servable, version.servable, version.state = version.servable, None, END
+        if servable:
+            servable.close()
+        self._log(f"{self.name} version {version.number} is drained and unloaded")

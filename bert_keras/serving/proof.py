@@ -1,11 +1,9 @@
-"""What an export is asked before it is in place: texts that break tokenizers, and its warm-up."""
+"""What an export is asked before it is in place: texts that break tokenizers."""
 
-import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from bert_keras import feature_extraction
 from bert_keras.answers.fill_mask import MASK
@@ -120,18 +118,3 @@ def request_inputs(model: TextModel, examples: Sequence[Any]) -> dict[str, np.nd
     """Examples as the arrays of a request."""
     found = received.columns(model.inputs or (), examples)
     return {name: received.array(values) for name, values in found.items()}
-
-
-def write_warm_up(path: pathlib.Path, model: TextModel, limits: Limits) -> None:
-    """Requests that a server replays before it opens, so that no user waits for the first."""
-    from tensorflow_serving.apis import prediction_log_pb2
-
-    inputs = request_inputs(model, probes(model)[:2])
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for count in range(1, min(2, limits.batch_size or 2) + 1):
-            log = prediction_log_pb2.PredictionLog()
-            request = log.predict_log.request
-            request.model_spec.signature_name = TEXT_SIGNATURE
-            for name, values in inputs.items():
-                request.inputs[name].CopyFrom(tf.make_tensor_proto(values[:count]))
-            writer.write(log.SerializeToString())

@@ -15,6 +15,9 @@ from bert_keras.serving import status
 DEFAULT_SIGNATURE = "serving_default"
 WARM_UP_FILE = "assets.extra/tf_serving_warmup_requests"
 
+# A TensorProto of 100 bytes can stand for gigabytes, by repeating its last value.
+MOST_INPUT_BYTES = 1 << 28
+
 
 class Servable:
     """A SavedModel directory in memory.
@@ -77,22 +80,26 @@ class Servable:
         signature = self.signature(signature_name)
         _check_names(signature, inputs)
         wanted = _wanted_outputs(signature, output_filter)
-        tensors = {
-            name: _to_tensor(name, inputs[name], info) for name, info in signature.inputs.items()
-        }
-        rows = max((value.shape[0] for value in tensors.values() if value.shape.rank), default=0)
-        if self.max_batch_size and rows > self.max_batch_size:
-            raise status.invalid(
-                f"the request has {rows} rows; at most {self.max_batch_size} are taken at a time"
-            )
+        arrays = {name: np.asarray(inputs[name]) for name in signature.inputs}
+        for name, info in signature.inputs.items():
+            _check_input(name, arrays[name], info)
+        if self.max_batch_size and _rows(arrays) > self.max_batch_size:
+            raise status.too_many_rows(_rows(arrays), self.max_batch_size)
+        for name, value in arrays.items():
+            if _bytes_in_memory(value) > MOST_INPUT_BYTES:
+                raise status.invalid(f"input {name} takes more than {MOST_INPUT_BYTES} bytes")
         try:
+            tensors = {
+                name: tf.constant(arrays[name], dtype=info.dtype)
+                for name, info in signature.inputs.items()
+            }
             results = self._functions[signature_name or DEFAULT_SIGNATURE](**tensors)
             return {name: results[name].numpy() for name in wanted}
         except tf.errors.OpError as error:
             raise status.ServingError(error.error_code, _essence(error.message)) from None
 
     def warm_up(self) -> int:
-        """Replays the requests stored with the model; returns how many there were."""
+        """Replays the stored requests of at most `max_batch_size` rows; returns their number."""
         path = self.path / WARM_UP_FILE
         if not path.is_file():
             return 0
@@ -102,6 +109,8 @@ class Servable:
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
             inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
+            if self.max_batch_size and _rows(inputs) > self.max_batch_size:
+                continue
             self.run(request.model_spec.signature_name, inputs)
             count += 1
         return count
@@ -159,9 +168,8 @@ def _wanted_outputs(
     return wanted or sorted(signature.outputs)
 
 
-def _to_tensor(name: str, value: np.ndarray, info: meta_graph_pb2.TensorInfo) -> tf.Tensor:
+def _check_input(name: str, value: np.ndarray, info: meta_graph_pb2.TensorInfo) -> None:
     expected = tf.dtypes.as_dtype(info.dtype)
-    value = np.asarray(value)
     sent = tf.string if value.dtype.kind in "OSU" else tf.dtypes.as_dtype(value.dtype)
     if sent != expected:
         raise status.invalid(
@@ -170,7 +178,17 @@ def _to_tensor(name: str, value: np.ndarray, info: meta_graph_pb2.TensorInfo) ->
     shape = tf.TensorShape(info.tensor_shape)
     if not shape.is_compatible_with(value.shape):
         raise status.invalid(f"input {name} expects shape {shape} but got {list(value.shape)}")
-    return tf.constant(value, dtype=expected)
+
+
+def _rows(inputs: Mapping[str, np.ndarray]) -> int:
+    return max((value.shape[0] for value in inputs.values() if value.ndim), default=0)
+
+
+def _bytes_in_memory(value: np.ndarray) -> int:
+    """What TensorFlow will take for it: each string is copied, also where it is one object."""
+    if value.dtype != object or value.nbytes > MOST_INPUT_BYTES:
+        return value.nbytes
+    return value.nbytes + sum(map(len, value.flat))
 
 
 def _essence(message: str) -> str:

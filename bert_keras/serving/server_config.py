@@ -5,6 +5,7 @@ What they may say: https://www.tensorflow.org/tfx/serving/serving_config.
 
 from __future__ import annotations
 
+import pathlib
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf import (
@@ -14,6 +15,9 @@ from google.protobuf import (
     wrappers_pb2,
 )
 from google.protobuf.message import Message
+
+from bert_keras.errors import InputError
+from bert_keras.serving.models_config import read_message
 
 if TYPE_CHECKING:
     from bert_keras.serving.deployment import Deployment
@@ -28,12 +32,12 @@ METRICS_PATH = "/monitoring/prometheus/metrics"
 
 def messages(deployment: Deployment) -> dict[str, Message]:
     """By the name of its file, what the server is told of `deployment`."""
-    found = {MODELS_FILE: _models(deployment), MONITORING_FILE: _new("MonitoringConfig")}
+    found = {MODELS_FILE: _models(deployment), MONITORING_FILE: new_message("MonitoringConfig")}
     prometheus: Any = found[MONITORING_FILE]
     prometheus.prometheus_config.enable = True
     prometheus.prometheus_config.path = METRICS_PATH
     if deployment.max_batch_size:
-        batching: Any = _new("BatchingParameters")
+        batching: Any = new_message("BatchingParameters")
         batching.max_batch_size.value = deployment.max_batch_size
         batching.batch_timeout_micros.value = deployment.batch_timeout_micros
         batching.max_enqueued_batches.value = 100  # waiting; what comes then is refused at once
@@ -41,6 +45,20 @@ def messages(deployment: Deployment) -> dict[str, Message]:
         batching.allowed_batch_sizes.extend(deployment.allowed_batch_sizes)
         found[BATCHING_FILE] = batching
     return found
+
+
+def read_metrics_path(path: str | pathlib.Path) -> str | None:
+    """Where a `--monitoring_config_file` wants the metrics; None for nowhere.
+
+    Raises:
+        InputError: no such file, not a `MonitoringConfig`, or a path that is none.
+    """
+    config: Any = new_message("MonitoringConfig")
+    read_message(path, config)
+    found = config.prometheus_config.path or METRICS_PATH
+    if not found.startswith("/") or not found.isascii() or not found.isprintable():
+        raise InputError(f"{path}: prometheus_config has the path {found!r:.99}; expected '/...'.")
+    return found if config.prometheus_config.enable else None
 
 
 def _models(deployment: Deployment) -> Message:
@@ -69,14 +87,16 @@ _FIELDS: dict[str, list[tuple[str, int, str]]] = {
         ("batch_timeout_micros", 2, ".google.protobuf.Int64Value"),
         ("max_enqueued_batches", 3, ".google.protobuf.Int64Value"),
         ("num_batch_threads", 4, ".google.protobuf.Int64Value"),
+        ("thread_pool_name", 5, ".google.protobuf.StringValue"),
         ("allowed_batch_sizes", 6, "repeated int64"),
+        ("pad_variable_length_inputs", 7, "bool"),
     ],
     "PrometheusConfig": [("enable", 1, "bool"), ("path", 2, "string")],
     "MonitoringConfig": [("prometheus_config", 1, ".tensorflow.serving.PrometheusConfig")],
 }
 
 
-def _new(name: str) -> Message:
+def new_message(name: str) -> Message:
     """An empty message of `_FIELDS`, in a pool apart: TensorFlow's own may know it one day."""
     kinds = descriptor_pb2.FieldDescriptorProto
     types = {

@@ -9,11 +9,12 @@ network gives: `logits`, or `start_logits` and `end_logits`.
 
 import abc
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from bert_keras.serving.buckets import bucketed
 from bert_keras.text.graph_tokenizer import GraphTokenizer
 from bert_keras.text_model import TextModel
 
@@ -98,10 +99,17 @@ class ServingModule(tf.Module, abc.ABC):
                 index=tf.TensorSpec([None], tf.int32)
             )
         found |= {name: make(found[TEXT_SIGNATURE]) for name, make in more.items()}
-        # What the checkpoint will hold: the variables that a graph reads, each once.
+        # What the checkpoint will hold: the variables that a graph reads, each once, in the order
+        # in which they are read; a set of objects has another one in every process.
+        handles = [id(x) for function in found.values() for x in function.captured_inputs]
         read = {v.ref() for function in found.values() for v in function.graph.variables}
-        self.weights = sorted((ref.deref() for ref in read), key=lambda v: v.name)
+        weights = (ref.deref() for ref in read)
+        self.weights = sorted(weights, key=lambda each: handles.index(id(each.handle)))
         return found
+
+    def use_buckets(self, lengths: Sequence[int]) -> None:
+        """Runs the network in few shapes, by XLA; called before the functions are made."""
+        self._call_network = bucketed(self._call_network, lengths)
 
     def run(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The network's outputs, named, so that a reader of the graph finds them."""

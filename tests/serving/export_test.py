@@ -14,6 +14,7 @@ from bert_keras.errors import InputError
 from bert_keras.serving import export
 from bert_keras.serving.client import SavedModelClient, connect
 from bert_keras.serving.export import export_saved_model
+from bert_keras.serving.provenance import SUMS_FILE, verify
 from bert_keras.serving.servable import Servable
 from bert_keras.serving.signatures import Limits
 from tests.serving.in_c import run_in_c
@@ -164,7 +165,56 @@ def test_what_lies_beside_the_graph(model, exported):
     assert provenance["config"]["hidden_size"] == 24
     assert provenance["unpad"] is True
     assert provenance["tensorflow_serving"] == ">=2.15"
-    assert Servable(exported).warm_up() == 2
+    assert provenance["warm_up"]["lengths"] == [3, 14, 25, 36, 48]
+    assert provenance["warm_up"]["batch_sizes"] == [1, 8]
+    # Two signatures, and the labels.
+    assert Servable(exported).warm_up() == provenance["warm_up"]["requests"] == 2 * 5 * 2 + 1
+
+
+def test_every_file_has_its_hash(exported, tmp_path):
+    moved = shutil.copytree(exported, tmp_path / "7")
+    names = {str(path.relative_to(moved)) for path in moved.rglob("*") if path.is_file()}
+    lines = (moved / SUMS_FILE).read_text().splitlines()
+    assert {line[66:] for line in lines} == names - {SUMS_FILE}
+    command = ["sha256sum", "-c", "--strict", SUMS_FILE]
+    assert subprocess.run(command, cwd=moved, capture_output=True).returncode == 0
+    verify(moved)
+    weights = bytearray((moved / "variables" / "variables.data-00000-of-00001").read_bytes())
+    weights[1000] ^= 1
+    (moved / "variables" / "variables.data-00000-of-00001").write_bytes(weights)
+    assert subprocess.run(command, cwd=moved, capture_output=True).returncode == 1
+    with pytest.raises(InputError, match="variables.data-00000-of-00001 has changed"):
+        verify(moved)
+
+
+def test_two_processes_write_the_same_bytes(tmp_path):
+    """The order of a set of objects is another in each process; the weights are all different."""
+    program = (
+        "import pathlib, sys\n"
+        "import numpy as np\n"
+        "from bert_keras.serving.export import export_saved_model\n"
+        "from tests.serving.tiny_model import tiny_text_model\n"
+        "place = pathlib.Path(sys.argv[1])\n"
+        "model = tiny_text_model(place / 'v')\n"
+        "for k, variable in enumerate(model.network.variables):\n"
+        "    noise = np.random.default_rng(k).normal(0, 0.1, variable.shape)\n"
+        "    variable.assign(variable + noise)\n"
+        "export_saved_model(model, place / 'e')\n"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path / seed)],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed},
+            stderr=subprocess.DEVNULL,
+        )
+        for seed in ("1", "2")
+    ]
+    assert [process.wait(300) for process in processes] == [0, 0]
+    one, other = (
+        (tmp_path / seed / "e" / "1" / SUMS_FILE).read_text().splitlines() for seed in ("1", "2")
+    )
+    assert one == other
+    assert not any("fingerprint" in line for line in one)  # its random number would differ
 
 
 def test_pairs_of_texts(tmp_path):

@@ -8,6 +8,7 @@ from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
     model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
@@ -169,17 +170,39 @@ def embedded(toy_dir):
             yield channel
 
 
-def test_classify_and_regress_say_what_to_use(embedded):
+def test_what_is_not_offered_says_what_to_use(embedded):
     prediction = prediction_service_pb2_grpc.PredictionServiceStub(embedded)
     for call, request in (
         (prediction.Classify, classification_pb2.ClassificationRequest()),
         (prediction.Regress, regression_pb2.RegressionRequest()),
+        (prediction.MultiInference, inference_pb2.MultiInferenceRequest()),
     ):
         code, details = refusal(call, request)
-        assert code == grpc.StatusCode.UNIMPLEMENTED and "Predict" in details
-    models = model_service_pb2_grpc.ModelServiceStub(embedded)
-    code, _ = refusal(models.HandleReloadConfigRequest, model_management_pb2.ReloadConfigRequest())
-    assert code == grpc.StatusCode.UNIMPLEMENTED
+        assert code == grpc.StatusCode.UNIMPLEMENTED
+        assert "Predict with the signature serve_examples" in details
+
+
+def test_every_method_of_the_official_stubs_is_answered(embedded):
+    """By a line of this server: a method that it did not know would be "Method not found!"."""
+    services = (
+        prediction_service_pb2_grpc.PredictionServiceStub,
+        model_service_pb2_grpc.ModelServiceStub,
+    )
+    requests = {
+        "Predict": predict_pb2.PredictRequest,
+        "GetModelMetadata": get_model_metadata_pb2.GetModelMetadataRequest,
+        "Classify": classification_pb2.ClassificationRequest,
+        "Regress": regression_pb2.RegressionRequest,
+        "MultiInference": inference_pb2.MultiInferenceRequest,
+        "GetModelStatus": get_model_status_pb2.GetModelStatusRequest,
+        "HandleReloadConfigRequest": model_management_pb2.ReloadConfigRequest,
+    }
+    methods = {name: call for stub in services for name, call in vars(stub(embedded)).items()}
+    assert sorted(methods) == sorted(requests)
+    for name, call in methods.items():
+        code, details = refusal(call, requests[name]())  # every empty message is refused
+        assert code.name in ("INVALID_ARGUMENT", "UNIMPLEMENTED"), name
+        assert details and "not found" not in details
 
 
 def test_a_message_over_the_limit_is_refused(embedded):
