@@ -36,11 +36,20 @@ def add_head(init_checkpoint: str, folder: pathlib.Path) -> str:
 
 
 def export(model_dir: str, export_dir: pathlib.Path, dtype: str) -> pathlib.Path:
-    """Writes our export by the command."""
-    command = ["-m", "tools.export_savedmodel", f"--model_dir={model_dir}", f"--dtype={dtype}"]
-    command += [f"--export_dir={export_dir}", f"--max_seq_length={MAX_SEQ_LENGTH}"]
-    subprocess.run([sys.executable, *command], cwd=ROOT, check=True, stdout=sys.stderr)
+    """Writes our export in a process of its own, so that TensorFlow does not start in this one."""
+    worker = f"--worker=export|{model_dir}|{export_dir}|{dtype}"
+    command = [sys.executable, "-m", "benchmarks.text_servers", worker]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr)
     return export_dir
+
+
+def write_export(model_dir: str, export_dir: str, dtype: str) -> None:
+    """What `export_savedmodel` writes."""
+    import bert_keras
+    from bert_keras.serving.export import export_saved_model
+
+    model = bert_keras.load(model_dir, dtype=dtype)
+    export_saved_model(model, export_dir, max_seq_length=MAX_SEQ_LENGTH)
 
 
 class Servers:

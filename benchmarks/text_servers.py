@@ -35,6 +35,7 @@ from benchmarks.text_server_processes import (
     cores,
     cpu_seconds,
     export,
+    write_export,
 )
 
 KINDS = ("fastapi/rest", "bert_keras/rest", "bert_keras/grpc")
@@ -66,9 +67,15 @@ def main() -> None:
     parser.add_argument("--worker", default=None, help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.worker:
-        export_dir, model_dir = flags.worker.split("|")
-        found = token_share.tokenization(export_dir, model_dir, flags.text_file, flags.quick)
-        print(json.dumps(found))
+        work, *arguments = flags.worker.split("|")
+        if work == "export":
+            write_export(*arguments)
+        else:
+            export_dir, model_dir = arguments
+            shares = token_share.tokenization(
+                export_dir, model_dir, flags.text_file, quick=flags.quick
+            )
+            print(json.dumps(shares))
         return
     if flags.quick:
         flags.window_seconds, flags.confirm_seconds = 0.5, 0.5

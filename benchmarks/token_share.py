@@ -21,7 +21,7 @@ def measure(
     export_dir: pathlib.Path, model_dir: str, flags: argparse.Namespace
 ) -> list[dict[str, float]]:
     """`tokenization` in a process of its own, on the servers' cores."""
-    worker = [f"--worker={export_dir}|{model_dir}", f"--text_file={flags.text_file}"]
+    worker = [f"--worker=tokenize|{export_dir}|{model_dir}", f"--text_file={flags.text_file}"]
     command = ["taskset", "--cpu-list", flags.server_cores, sys.executable]
     command += ["-m", "benchmarks.text_servers", *worker, *["--quick"][: flags.quick]]
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE)
@@ -29,7 +29,7 @@ def measure(
 
 
 def tokenization(
-    export_dir: str, model_dir: str, text_file: str, quick: bool
+    export_dir: str, model_dir: str, text_file: str, *, quick: bool
 ) -> list[dict[str, float]]:
     """Milliseconds of tokenizing alone and of the whole answer, for 1 text and for 32.
 

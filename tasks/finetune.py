@@ -119,6 +119,8 @@ def finetune(
         )
     results: dict[str, Any] = {}
     if loss is not None:
+        if task.problem_type == "regression":
+            starting.center(model.network, [each.label for each in data["train"].examples])
         report = data_report.describe(task, {k: (d.examples, d.rows) for k, d in data.items()})
         files.write_json(output_dir / data_report.NAME, report)
         for line in data_report.in_short(report):

@@ -2,11 +2,13 @@
 
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
+import numpy as np
 
-from bert_keras import checkpoint
+from bert_keras import checkpoint, models
 from bert_keras.config import BertConfig
 from bert_keras.errors import InputError
 from bert_keras.text.tokenizer import Tokenizer
@@ -89,6 +91,15 @@ def start(task: Task, settings: FinetuneSettings, pretrained: Pretrained) -> Tex
         problem_type=task.problem_type,
         task=task.to_dict() | {"max_seq_length": settings.max_seq_length},
     )
+
+
+def center(network: models.Classifier, scores: Sequence[float]) -> None:
+    """Sets the bias of a new head for scores to their mean.
+
+    From 0, where google-research/bert and transformers begin, a bias moves by the learning rate a
+    step at most: the encoder would have to learn the mean, and spend an epoch of STS-B on it.
+    """
+    network.head.dense.bias.assign([float(np.mean(scores, dtype="float64"))])
 
 
 def adopt(task: Task, model: TextModel, where: str) -> None:

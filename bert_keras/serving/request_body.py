@@ -1,7 +1,9 @@
 """The body of an HTTP request: read in time, no longer than allowed, gzip undone."""
 
 import asyncio
+import contextlib
 import zlib
+from collections.abc import Callable, Iterator
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -14,16 +16,49 @@ class BadBody(Exception):
         self.code, self.message = code, message
 
 
-async def read(request: Request, limit: int, seconds: float) -> bytes:
+class Room:
+    """The memory for bodies that arrive or are being answered; used on the event loop alone.
+
+    Args:
+        most: bytes of all of them.
+    """
+
+    def __init__(self, most: int):
+        self._most, self._held = most, 0
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[Callable[[int], None]]:
+        """Yields what takes so many more bytes for a request, until the block ends.
+
+        What is yielded raises BadBody 429 where there are not so many left.
+        """
+        own = 0
+
+        def take(count: int) -> None:
+            nonlocal own
+            if self._held + count > self._most:
+                raise BadBody(429, f"the server is busy: it holds {self._held} bytes of requests")
+            own += count
+            self._held += count
+
+        try:
+            yield take
+        finally:
+            self._held -= own
+
+
+async def read(request: Request, limit: int, seconds: float, take: Callable[[int], None]) -> bytes:
     """Reads the body as it was sent, on the event loop: a slow client holds no thread.
 
     Args:
         request: its headers have come.
         limit: the most bytes.
         seconds: how long it may take to arrive.
+        take: is told the bytes as they come; see `Room`.
 
     Raises:
-        BadBody: 413, 408, or 499 where the client has gone; 415, an encoding other than gzip.
+        BadBody: 413, 408, what `take` raises, or 499 where the client has gone; 415, an encoding
+            other than gzip.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
@@ -38,6 +73,7 @@ async def read(request: Request, limit: int, seconds: float) -> bytes:
                 size += len(chunk)
                 if size > limit:
                     raise _too_long(limit)
+                take(len(chunk))
                 chunks.append(chunk)
     except TimeoutError:
         raise BadBody(408, f"The request body did not arrive within {seconds:g} s") from None

@@ -17,7 +17,7 @@ import logging
 import re
 import time
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent import futures
 from typing import Any
 
@@ -36,8 +36,12 @@ from bert_keras.serving.version_folders import LARGEST_VERSION
 _LOG = logging.getLogger(__name__)
 _STATUS_OF_BODY = {
     **{400: "INVALID_ARGUMENT", 415: "INVALID_ARGUMENT", 413: "RESOURCE_EXHAUSTED"},
-    **{408: "DEADLINE_EXCEEDED", 499: "CANCELLED"},
+    **{408: "DEADLINE_EXCEEDED", 429: "RESOURCE_EXHAUSTED", 499: "CANCELLED"},
 }
+
+# Bodies of the largest size that the server holds at a time, arriving or being answered.
+BODIES = 8
+
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _VERB = r"(?P<verb>classify|regress|predict)"
 _POST = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:{_VERB}", re.I)
@@ -69,6 +73,7 @@ class RestApi:
         self._models, self._admission, self._metrics = models, admission, metrics
         self._limit, self._timeout = max_request_bytes, timeout_seconds
         self._metrics_path = metrics_path
+        self._room = request_body.Room(BODIES * max_request_bytes)
         # A request waits in a thread of its own for its turn or its batch: they come as needed.
         self._pool = futures.ThreadPoolExecutor(admission.most, thread_name_prefix="rest")
 
@@ -85,11 +90,12 @@ class RestApi:
         path = request.scope.get("raw_path", b"").decode("latin-1").partition("?")[0]
         call = _Call(request.method, path)
         try:
-            response = await self._respond(request, call)
+            with self._room.place() as take:
+                response = await self._respond(request, call, take)
         except request_body.BadBody as error:
             call.status = _STATUS_OF_BODY[error.code]
             response = _error(error.code, error.message)
-            if error.code == 408:
+            if error.code in (408, 429):
                 response.headers["Connection"] = "close"  # the rest of it is not waited for
         except status.ServingError as error:
             call.status = error.name
@@ -108,14 +114,16 @@ class RestApi:
             response.headers["Connection"] = "close"
         return response
 
-    async def _respond(self, request: Request, call: "_Call") -> Response:
+    async def _respond(
+        self, request: Request, call: "_Call", take: Callable[[int], None]
+    ) -> Response:
         if call.is_api:
             call.parse()
         # Sooner than the body is read; at the end it is read even so: closing a connection on what
         # has not been read resets it, and the answer would be lost.
         if call.signature == "predict" and not self._admission.refuses:
             self._admission.check()
-        body = await request_body.read(request, self._limit, self._timeout)
+        body = await request_body.read(request, self._limit, self._timeout, take)
         if not call.is_api:
             return await run_in_threadpool(self._outside_of_the_api, call)
         if call.method != "POST":

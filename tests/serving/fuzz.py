@@ -75,7 +75,7 @@ class GrpcCase:
     codes: frozenset[str]
     method: str = "/tensorflow.serving.PredictionService/Predict"
     length: int | None = None
-    timeout: float = 30.0
+    timeout: float = 120.0
     metadata: tuple[tuple[str, str], ...] = ()
     compressed: bool = False
 

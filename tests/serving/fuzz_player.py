@@ -22,11 +22,13 @@ from tests.serving.conftest import free_port
 from tests.serving.fuzz import Case, GrpcCase, HttpCase
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 30.0  # seconds for an answer; a stuck worker gives none
+# Seconds for an answer, and for the server to wait for a client: long, as both may have little of a
+# busy machine. A stuck worker never answers.
+DEADLINE = 120.0
 MOST_AT_ONCE = 16
 MOST_HELD = 64  # connections that are left open without reading
 LONGEST_ERROR = 1000
-SLOWEST_PROBE = 10.0  # seconds, beside requests of 30 MB
+SLOWEST_PROBE = 60.0  # seconds, beside requests of 30 MB; 4 on two idle cores
 SETTLE_SECONDS = 8.0
 SPARE_DESCRIPTORS, SPARE_THREADS = 2, 16
 MOST_GROWTH = 1500.0  # megabytes at the peak, for a server that takes requests of 32
@@ -40,10 +42,11 @@ class ToyProcess:
         self.rest_port, self.grpc_port = free_port(), free_port()
         self.log = directory / "stderr.txt"
         ports = (f"--port={self.grpc_port}", f"--rest_api_port={self.rest_port}")
+        patience = f"--rest_api_timeout_in_ms={DEADLINE * 1000:.0f}"
         command = [sys.executable, "-m", "tests.serving.toy_server", str(directory / "toy")]
         with self.log.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [*command, *ports, *flags],
+                [*command, *ports, patience, *flags],
                 cwd=ROOT,
                 # glibc keeps memory that was freed for the threads that share an arena; with few
                 # arenas it is used again by all, and what still grows is a leak.
@@ -69,9 +72,10 @@ class ToyProcess:
         """Asks it to stop as its operator would; returns its exit status."""
         self.process.terminate()
         try:
-            return self.process.wait(30)
+            return self.process.wait(DEADLINE)
         finally:
             self.process.kill()
+            self.process.wait()
             assert self.process.stdout is not None
             self.process.stdout.close()
 

@@ -8,19 +8,17 @@ import types
 
 import pytest
 
+from bert_keras.serving import http_server
 from tests.serving import fuzz, fuzz_grpc, fuzz_http, fuzz_json
-from tests.serving.conftest import wait_until
 from tests.serving.fuzz import GrpcCase, HttpCase
 from tests.serving.fuzz_player import Player, ToyProcess, play_unhurt
 
 SEED = 20_261_122
-PATIENCE_SECONDS = 15.0
 
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
-    flags = [f"--rest_api_timeout_in_ms={PATIENCE_SECONDS * 1000:g}"]
-    server = ToyProcess(tmp_path_factory.mktemp("fuzz"), *flags)
+    server = ToyProcess(tmp_path_factory.mktemp("fuzz"))
     yield server
     assert server.close() == 0, server.log.read_text()[-2000:]
 
@@ -55,19 +53,28 @@ def test_a_thousand_hostile_requests(toy):
     assert seen["slow", "200"] > 0 and seen["probe", "200"] >= 5
 
 
-def test_clients_that_say_nothing_are_given_up(toy):
+def test_clients_that_say_nothing_are_given_up():
     """Their connections are closed by the server, while the clients keep them."""
-    before = toy.size().descriptors
     request = fuzz_http.request()
-    beginnings = [b"", request[:10], request[:-1], fuzz_http.request(length=10**7)]
+    beginnings = [b"", request[:10], request[: request.index(b"\r\n\r\n")]]
+
+    async def never(scope, receive, send):
+        raise AssertionError("no request has come")
+
+    listener = http_server.listen("127.0.0.1", 0, "--rest_api_port")
+    address = listener.getsockname()
+    server = http_server.HttpServer(never, listener, patience_seconds=1.0)
+    server.start()
     with contextlib.ExitStack() as held:
-        for number in range(100):
-            address = "127.0.0.1", toy.rest_port
-            client = held.enter_context(socket.create_connection(address))
-            client.sendall(beginnings[number % len(beginnings)])
-        wait_until(lambda: toy.size().descriptors > before + 50)
-        assert play(toy, []).slowest_probe < 5  # of an ordinary request meanwhile
-        wait_until(lambda: toy.size().descriptors <= before + 2, PATIENCE_SECONDS * 2 + 10)
+        clients = [
+            held.enter_context(socket.create_connection(address, timeout=60)) for _ in range(99)
+        ]
+        for number, client in enumerate(clients):
+            client.sendall(beginnings[number % 3])
+        for client in clients:
+            with contextlib.suppress(ConnectionError):
+                assert client.recv(1) == b""
+    server.stop(1.0)
 
 
 def test_requests_of_many_megabytes_side_by_side_do_not_add_up(toy):
@@ -86,19 +93,18 @@ def test_requests_of_many_megabytes_side_by_side_do_not_add_up(toy):
     assert toy.peak() - before < 1000
 
 
-@pytest.mark.xfail(strict=True, reason="a limit for each body, and none for all that are arriving")
 def test_bodies_that_are_arriving_do_not_add_up(toy):
     most = 30 * 2**20
     beginning = fuzz_http.request(b" " * most, length=most + 1)
     before = toy.size().megabytes
     with contextlib.ExitStack() as held:
-        for _ in range(25):
+        for _ in range(50):
             address = "127.0.0.1", toy.rest_port
-            client = held.enter_context(socket.create_connection(address, timeout=20))
+            client = held.enter_context(socket.create_connection(address, timeout=120))
             with contextlib.suppress(OSError):  # refused, as it should be
                 client.sendall(beginning)
         grown = toy.size().megabytes - before
-    assert grown < 400
+    assert grown < 500
 
 
 ONE_LINE = b'{"error": "one line"}'
