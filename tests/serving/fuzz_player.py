@@ -50,7 +50,7 @@ class ToyProcess:
                 cwd=ROOT,
                 # glibc keeps memory that was freed for the threads that share an arena; with few
                 # arenas it is used again by all, and what still grows is a leak.
-                env={**os.environ, "PYTHONPATH": str(ROOT), "MALLOC_ARENA_MAX": "2"},
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
