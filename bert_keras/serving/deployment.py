@@ -221,6 +221,15 @@ def _check_version(deployment: Deployment, version: pathlib.Path) -> None:
             f"--tf_serving_version {deployment.tf_serving_version}: {version} was exported for "
             f"TensorFlow Serving {least}; export it again with --tensorflow_serving."
         )
+    warm_up = provenance.get("warm_up") if isinstance(provenance, dict) else None
+    sizes = warm_up.get("batch_sizes") if isinstance(warm_up, dict) else None
+    largest = max((size for size in sizes or () if isinstance(size, int)), default=0)
+    if 0 < deployment.max_batch_size < largest:
+        raise InputError(
+            f"--max_batch_size={deployment.max_batch_size}: the warm-up of {version} has requests "
+            f"of {largest} examples, which would be refused; give more, or export it again with "
+            "--warm_up_batch_sizes."
+        )
 
 
 def _release(match: re.Match[str]) -> tuple[int, int]:

@@ -56,7 +56,7 @@ class Runner:
             return self._servable.run(signature_name, inputs, output_filter)
 
     def close(self) -> None:
-        """Ends the batcher's threads. Requests under way are answered first."""
+        """Takes no new requests; returns when those under way are answered."""
         if self._batcher:
             self._batcher.close()
 

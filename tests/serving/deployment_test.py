@@ -43,7 +43,8 @@ def export(folder, *versions, inputs=("text",), release=">=2.15"):
         extra = folder / str(version) / "assets.extra"
         extra.mkdir(parents=True)
         (extra.parent / "saved_model.pb").write_bytes(model.SerializeToString())
-        (extra / "provenance.json").write_text(json.dumps({"tensorflow_serving": release}))
+        told = {"tensorflow_serving": release, "warm_up": {"batch_sizes": [1, 8]}}
+        (extra / "provenance.json").write_text(json.dumps(told))
     return folder
 
 
@@ -386,7 +387,7 @@ def test_pods_change_with_their_settings_alone(reviews, tmp_path):
         template = objects_of(files)["Deployment"]["spec"]["template"]
         return template["metadata"]["annotations"]["bert-keras/config-sha256"]
 
-    assert digest("a") == digest("b", replicas=9) != digest("c", max_batch_size=7)
+    assert digest("a") == digest("b", replicas=9) != digest("c", max_batch_size=9)
 
 
 # --- YAML -------------------------------------------------------------------------------------
@@ -446,6 +447,9 @@ def test_without_pyyaml_the_files_say_the_same(two, tmp_path, monkeypatch):
         ({"tf_serving_version": "latest"}, "--tf_serving_version 'latest': expected a release"),
         ({"tf_serving_version": "2.19.1\n"}, "--tf_serving_version"),
         ({"tf_serving_version": "2.14.0"}, "was exported for TensorFlow Serving >=2.15"),
+        ({"max_batch_size": 7}, "--max_batch_size=7: the warm-up of"),
+        ({"max_batch_size": 8}, None),
+        ({"max_batch_size": 0}, None),
         ({"image": "a b"}, "--image"),
         ({"image": "$(id)"}, "--image"),
         ({"image": ""}, None),  # the official one
