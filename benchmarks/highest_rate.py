@@ -14,24 +14,31 @@ class Search:
         start: the first rate, in requests a second.
         precision: how close, of the rate.
         least: a server that does not bear this rate bears none.
+        most: windows of its own.
     """
 
     growth = 1.6
 
     def __init__(
-        self, limit: float, start: float, *, precision: float = 0.05, least: float = 1.0
+        self,
+        limit: float,
+        start: float,
+        *,
+        precision: float = 0.05,
+        least: float = 1.0,
+        most: int = 20,
     ) -> None:
         self.limit, self._start, self._precision, self._least = limit, start, precision, least
-        self.good, self._bad = 0.0, math.inf
+        self.good, self._bad, self._left = 0.0, math.inf, most
 
     @property
     def done(self) -> bool:
-        """Whether the highest rate is known to the precision."""
-        return self._bad <= max(self._least, self.good * (1 + self._precision))
+        """Whether the highest rate is known to the precision, or the windows are used up."""
+        return not self._left or self._bad <= max(self._least, self.good * (1 + self._precision))
 
-    @property
-    def next_rate(self) -> float:
-        """The rate to try."""
+    def take_rate(self) -> float:
+        """The rate to try next; uses up a window."""
+        self._left -= 1
         if not self.good:
             return min(self._start, self._bad / self.growth**2)
         if self._bad == math.inf:

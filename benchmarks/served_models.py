@@ -51,7 +51,10 @@ PEERS = (
     *("bert_keras/bfloat16", "keras_hub/bfloat16", "torch/bfloat16", "torch_compile/bfloat16"),
 )
 WORK = ("32x128", "32xmixed", "1x128", "1x16")
-PACKAGES = ("keras", "keras-hub", "numpy", "onnxruntime", "tensorflow", "torch", "transformers")
+PACKAGES = (
+    *("fastapi", "keras", "keras-hub", "numpy", "onnxruntime"),
+    *("tensorflow", "torch", "transformers", "uvicorn"),
+)
 MIXED_BATCHES = 2
 # Of the largest logit; ids that a peer misread or a mask that it ignored are far beyond.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}
@@ -99,7 +102,10 @@ def main() -> None:
         about["not_installed"] = {peer: names for peer, names in absent.items() if names}
         for work in WORK:
             line = {"benchmark": "served_models", "model": model, "work": work}
-            print(json.dumps(line | summary(times, work) | about | machine()), flush=True)
+            print(
+                json.dumps(line | summary(times, work) | about | machine(flags.peers_dir)),
+                flush=True,
+            )
 
 
 def prepare(folder: pathlib.Path, model: str, flags: argparse.Namespace) -> dict[str, Any]:
@@ -221,18 +227,18 @@ def compare(ours: Sequence[float], theirs: Sequence[float], target: float | None
     return found if target is None else found | {"target": target, "met": ratio <= target}
 
 
-def machine() -> dict[str, Any]:
-    """Where and with what."""
+def machine(peers_dir: str | None) -> dict[str, Any]:
+    """Where and with what, peers of that folder included."""
     cpu = "model name\t: unknown"
     if os.path.exists("/proc/cpuinfo"):
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next((line for line in lines if line.startswith("model name")), cpu)
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
+    path = [*sys.path, *filter(None, [peers_dir])]
+    versions = {
+        name: found.version
+        for name in PACKAGES
+        for found in list(metadata.distributions(name=name, path=path))[:1]
+    }
     return {
         "cpu": cpu.partition(":")[2].strip(),
         "cpus": len(os.sched_getaffinity(0)),

@@ -20,6 +20,7 @@ import argparse
 import json
 import os
 import pathlib
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -84,7 +85,7 @@ def main() -> None:
     about = {"benchmark": "text_servers", "server_cores": flags.server_cores}
     about |= {"generator_cores": flags.generator_cores, "not_installed": absent}
     about |= {"serve_flags": flags.serve_flags, "peer_flags": flags.peer_flags}
-    about |= served_models.machine()
+    about |= served_models.machine(flags.peers_dir)
     with tempfile.TemporaryDirectory() as folder, Servers(flags) as servers:
         place = pathlib.Path(folder)
         model_dir = flags.model_dir or add_head(flags.init_checkpoint, place / "model")
@@ -193,6 +194,7 @@ class Windows:
         sent = rate * (asked.warm_up_seconds + asked.duration_seconds)  # on average
         figures["server_cpu_ms"] = 1e3 * cpu / sent
         self.history[name].append(figures)
+        print(f"{name}: {rate:.1f}/s, p99 {p99(figures):.1f} ms", file=sys.stderr, flush=True)
         return figures
 
 
@@ -214,7 +216,7 @@ def highest_rates(
     while pending := [name for name in names if not all(s.done for s in searches[name])]:
         number += 1
         for name in pending:
-            rate = next(search.next_rate for search in searches[name] if not search.done)
+            rate = next(search.take_rate() for search in searches[name] if not search.done)
             outcome = p99(measure(name, rate, flags.window_seconds, number))
             for search in searches[name]:
                 search.tell(rate, outcome)

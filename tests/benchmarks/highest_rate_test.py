@@ -17,7 +17,7 @@ def latency(rate, capacity):
 def test_the_highest_rate_within_the_limit_is_found(capacity, limit):
     search, windows = Search(limit, 30.0, precision=0.05), 0
     while not search.done:
-        rate = search.next_rate
+        rate = search.take_rate()
         search.tell(rate, latency(rate, capacity))
         windows += 1
     expected = capacity - 1e3 * math.log(100) / limit
@@ -31,17 +31,17 @@ def test_the_highest_rate_within_the_limit_is_found(capacity, limit):
 def test_one_search_learns_from_the_windows_of_another():
     one, other = Search(100.0, 30.0), Search(250.0, 30.0)
     while not one.done:
-        rate = one.next_rate
+        rate = one.take_rate()
         for each in (one, other):
             each.tell(rate, latency(rate, 200.0))
     assert other.good >= one.good
-    assert other.next_rate > one.good
+    assert other.take_rate() > one.good
 
 
 def test_a_server_that_bears_nothing_ends_the_search():
     search = Search(100.0, 30.0, least=2.0)
     while not search.done:
-        search.tell(search.next_rate, math.inf)
+        search.tell(search.take_rate(), math.inf)
     assert search.good == 0.0
 
 
@@ -52,7 +52,16 @@ def test_an_outcome_outside_of_the_bracket_changes_nothing():
     search.tell(20.0, 500.0)  # a window that something else disturbed
     search.tell(70.0, 50.0)
     assert search.good == 30.0
-    assert search.next_rate == pytest.approx(math.sqrt(30 * 60))
+    assert search.take_rate() == pytest.approx(math.sqrt(30 * 60))
+
+
+def test_a_search_ends_where_no_rate_fails():
+    search, windows = Search(100.0, 30.0, most=5), 0
+    while not search.done:
+        search.tell(search.take_rate(), 1.0)
+        windows += 1
+    assert windows == 5
+    assert search.good == pytest.approx(30 * 1.6**4)
 
 
 def test_a_rate_goes_down_until_it_holds():
