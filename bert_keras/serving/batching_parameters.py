@@ -13,6 +13,14 @@ from bert_keras.serving import server_config
 _NUMBERS = ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads")
 
 
+def _processors() -> int:
+    """Those that this process may use; all of them where the system does not tell."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count() or 1
+
+
 @dataclasses.dataclass(frozen=True)
 class BatchingParameters:
     """How requests share batches; names and meaning as in TensorFlow Serving.
@@ -38,7 +46,7 @@ class BatchingParameters:
     max_batch_size: int = 64
     batch_timeout_micros: int = 0
     max_enqueued_batches: int = 100
-    num_batch_threads: int = os.cpu_count() or 1
+    num_batch_threads: int = dataclasses.field(default_factory=_processors)
     allowed_batch_sizes: tuple[int, ...] = ()
     max_batch_tokens: int = 4096
 

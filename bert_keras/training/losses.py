@@ -40,7 +40,7 @@ def multi_label_loss(labels: Any, logits: Any, class_weights: Any = None) -> Any
         float32 [B].
     """
     # NumPy and a tensor do not mix on PyTorch.
-    labels, logits = ops.cast(labels, "float32"), ops.convert_to_tensor(logits)
+    labels, logits = (ops.cast(x, "float32") for x in (labels, logits))
     # max(z, 0) - z y + log(1 + exp(-|z|)): no overflow for any z.
     loss = ops.relu(logits) - logits * labels + ops.log1p(ops.exp(-ops.abs(logits)))
     if class_weights is not None:
@@ -62,8 +62,8 @@ def regression_loss(labels: Any, logits: Any, class_weights: Any = None) -> Any:
     if class_weights is not None:
         raise ValueError("`class_weights` must be None for a regression.")
     # NumPy and a tensor do not mix on PyTorch.
-    scores = ops.convert_to_tensor(logits)[:, 0]
-    return ops.square(scores - ops.cast(labels, "float32"))
+    labels, logits = (ops.cast(x, "float32") for x in (labels, logits))
+    return ops.square(logits[:, 0] - labels)
 
 
 def tagging_loss(labels: Any, logits: Any, weights: Any) -> Any:
