@@ -44,7 +44,7 @@ def bucketed(call: Call, buckets: Sequence[int]) -> Call:
             power of two.
 
     Returns:
-        the same function but for rounding. It has `compiled`, the inner one, as an attribute.
+        the same function but for rounding.
     """
     compiled = tf.function(call, jit_compile=True, autograph=False, reduce_retracing=True)
     lengths = tf.constant(buckets)
@@ -60,7 +60,6 @@ def bucketed(call: Call, buckets: Sequence[int]) -> Call:
             padded[name] = _padded(value, _power_of_two(rows), width)
         return _cut(compiled(padded), inputs, rows, length)
 
-    run.compiled = compiled  # type: ignore[attr-defined]
     return run
 
 
