@@ -149,9 +149,9 @@ def on_texts(
     Raises:
         InputError: the share is larger.
     """
-    from bert_keras.serving.client import SavedModelClient
+    from bert_keras.serving.client import ServableClient
 
-    client = SavedModelClient(servable.path)
+    client = ServableClient(servable)
     given = client.predict(examples, batch_size=batch_size)
     wanted = model.predict(examples)
     others = sum(_chosen(one) != _chosen(other) for one, other in zip(wanted, given, strict=True))

@@ -16,10 +16,12 @@ import numpy as np
 from bert_keras.errors import InputError
 from bert_keras.serving import received
 from bert_keras.serving.retries import RequestError, Retries
+from bert_keras.serving.version_folders import find_versions
 
 if TYPE_CHECKING:
     from bert_keras.serving.grpc_client import GrpcClient
     from bert_keras.serving.rest_client import RestClient
+    from bert_keras.serving.servable import Servable
 
 _GRPC = re.compile(r"grpc://(?P<address>[^/]+)/(?P<name>[^/]+)(?:/versions/(?P<version>\d+))?/?")
 _REST = re.compile(r"https?://[^/]+(?:/.*)?/v1/models/[^/:]+(?:/versions/\d+)?/?", re.I)
@@ -142,29 +144,12 @@ def columns(names: Sequence[str], examples: Sequence[Any]) -> dict[str, list[Any
     return {name: _clean(values) for name, values in received.columns(names, examples).items()}
 
 
-class SavedModelClient(Client):
-    """A SavedModel in this process.
+class ServableClient(Client):
+    """A SavedModel that is loaded in this process."""
 
-    Args:
-        directory: one version, or a directory of versions, of which the highest is taken.
-    """
-
-    def __init__(self, directory: str | pathlib.Path):
+    def __init__(self, servable: "Servable"):
         super().__init__()
-        # Asking a server must not take TensorFlow's seconds and memory; these two do.
-        from bert_keras.serving.model_store import find_versions
-        from bert_keras.serving.servable import Servable
-
-        directory = pathlib.Path(directory)
-        if not (directory / "saved_model.pb").exists():
-            versions = find_versions(directory)
-            if not versions:
-                raise InputError(
-                    f"--savedmodel_dir {directory}: neither a saved_model.pb nor a numbered "
-                    "version in it; expected what export_savedmodel wrote."
-                )
-            directory = versions[max(versions)]
-        self._servable = Servable(directory)
+        self._servable = servable
 
     def _run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         from bert_keras.serving.status import INVALID_ARGUMENT, ServingError
@@ -186,6 +171,29 @@ class SavedModelClient(Client):
         if signature not in self._servable.signature_defs:
             raise InputError(f"{self._servable.path}: no signature {signature} in this SavedModel.")
         return list(self._servable.signature_defs[signature].inputs)
+
+
+class SavedModelClient(ServableClient):
+    """A SavedModel on disk, asked in this process.
+
+    Args:
+        directory: one version, or a directory of versions, of which the highest is taken.
+    """
+
+    def __init__(self, directory: str | pathlib.Path):
+        # Asking a server must not take TensorFlow's seconds and memory; this does.
+        from bert_keras.serving.servable import Servable
+
+        directory = pathlib.Path(directory)
+        if not (directory / "saved_model.pb").exists():
+            versions = find_versions(directory)
+            if not versions:
+                raise InputError(
+                    f"--savedmodel_dir {directory}: neither a saved_model.pb nor a numbered "
+                    "version in it; expected what export_savedmodel wrote."
+                )
+            directory = versions[max(versions)]
+        super().__init__(Servable(directory))
 
 
 def _clean(value: Any) -> Any:

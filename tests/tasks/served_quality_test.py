@@ -98,19 +98,18 @@ def test_texts_without_labels(model, tmp_path, monkeypatch):
     other = next(name for name in model.labels if name != answers[1]["label"])
 
     class Client:
-        def __init__(self, directory):
-            assert directory == "served"
+        def __init__(self, servable):
+            assert servable == "served"
 
         def predict(self, examples, batch_size):
             assert list(examples) == list(TEXTS)
             return [answers[0], {**answers[1], "label": other}, *answers[2:]]
 
-    monkeypatch.setattr("bert_keras.serving.client.SavedModelClient", Client)
-    served = type("Served", (), {"path": "served"})
-    found = gate(model, 100.0, calibration_file=str(path))(served)
+    monkeypatch.setattr("bert_keras.serving.client.ServableClient", Client)
+    found = gate(model, 100.0, calibration_file=str(path))("served")
     assert found["changed"] == pytest.approx(1 / len(TEXTS))
     with pytest.raises(InputError, match=f"1 of {len(TEXTS)} answers to .*texts.txt"):
-        gate(model, 0.1, calibration_file=str(path))(served)
+        gate(model, 0.1, calibration_file=str(path))("served")
 
 
 def test_the_dev_file_of_the_models_own_training(model, dev_file, tmp_path):
