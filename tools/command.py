@@ -42,6 +42,15 @@ class UsageError(InputError):
     """The command line is wrong: an unknown, a missing or an ill-typed flag."""
 
 
+def numbers(name: str, words: Sequence[str]) -> tuple[int, ...]:
+    """The whole numbers in the list of the flag `name`."""
+    try:
+        return tuple(map(int, words))
+    except ValueError:
+        given = ",".join(words)
+        raise UsageError(f"--{name}={given}: expected numbers with commas between them") from None
+
+
 def run(define_flags: DefineFlags, main: Main, argv: Sequence[str] | None = None) -> None:
     """Run one command as the whole program and leave with its exit status.
 

@@ -10,7 +10,7 @@ Serve it with tools.serve, or with TensorFlow Serving as it is.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from absl import flags
@@ -177,8 +177,8 @@ def main(FLAGS: flags.FlagValues) -> str:
     from bert_keras.serving.signatures import Limits
     from bert_keras.serving.warm_up import WarmUp
 
-    sizes = numbers("warm_up_batch_sizes", FLAGS.warm_up_batch_sizes)
-    buckets = numbers("sequence_buckets", FLAGS.sequence_buckets)
+    sizes = command.numbers("warm_up_batch_sizes", FLAGS.warm_up_batch_sizes)
+    buckets = command.numbers("sequence_buckets", FLAGS.sequence_buckets)
     model = bert_keras.load(FLAGS.model_dir, dtype=FLAGS.precision)
     quality = measure(FLAGS)
     path = export_saved_model(
@@ -234,17 +234,6 @@ def measure(FLAGS: flags.FlagValues) -> Callable[[Any], dict[str, Any]] | None:
         return found
 
     return measured
-
-
-def numbers(name: str, words: Sequence[str]) -> tuple[int, ...]:
-    """The numbers of a flag's list."""
-    try:
-        return tuple(map(int, words))
-    except ValueError:
-        given = ",".join(words)
-        raise command.UsageError(
-            f"--{name}={given}: expected numbers with commas between them"
-        ) from None
 
 
 if __name__ == "__main__":

@@ -74,11 +74,7 @@ def main(FLAGS: flags.FlagValues) -> None:
         ServedModel(name, pathlib.Path(folder), labels.get(name, {}))
         for name, folder in zip(names, folders)
     ]
-    try:
-        sizes = [int(size) for size in FLAGS.allowed_batch_sizes]
-    except ValueError:
-        given = ",".join(FLAGS.allowed_batch_sizes)
-        raise command.UsageError(f"--allowed_batch_sizes={given}: expected numbers") from None
+    sizes = command.numbers("allowed_batch_sizes", FLAGS.allowed_batch_sizes)
     same = (
         *("name", "tf_serving_version", "image", "max_batch_size", "batch_timeout_micros"),
         *("num_batch_threads", "replicas", "cpu", "memory", "gpu"),
