@@ -90,8 +90,7 @@ def export_saved_model(
             network for each, so padding is kept. The last is `max_seq_length`.
         quality: measures the export, which is in place only if that returns; what it returns
             goes into provenance.json.
-        model_dir: where the model came from, for provenance.json and the model card; None for
-            nowhere.
+        model_dir: where the model came from, for provenance.json; None for nowhere.
 
     Returns:
         The version's path.
@@ -145,7 +144,7 @@ def export_saved_model(
             write_text(directory / LABELS_FILE, "\n".join(model.labels) + "\n")
         told = provenance(model, model_dir, served)
         write_json(directory / PROVENANCE_FILE, told)
-        card = model_card(model, servable, told, export_dir.resolve().name, model_dir)
+        card = model_card(model, servable, told, export_dir.resolve().name)
         write_text(directory / MODEL_CARD_FILE, card)
         write_sums(directory)
     return export_dir / str(version)

@@ -4,7 +4,6 @@ Every answer that it shows was given by the exported SavedModel itself.
 """
 
 import json
-import pathlib
 import re
 import shlex
 import urllib.parse
@@ -22,7 +21,7 @@ from bert_keras.models import (
     TokenTagger,
 )
 from bert_keras.serving import json_tensor, received
-from bert_keras.serving.provenance import SUMS_FILE, measurements
+from bert_keras.serving.provenance import SUMS_FILE
 from bert_keras.serving.servable import DEFAULT_SIGNATURE, Servable
 from bert_keras.text_model import TextModel
 
@@ -56,7 +55,6 @@ def model_card(
     servable: Servable,
     provenance: Mapping[str, Any],
     name: str,
-    model_dir: str | pathlib.Path | None = None,
 ) -> str:
     """Returns the card, in Markdown.
 
@@ -65,10 +63,6 @@ def model_card(
         servable: the SavedModel made of it; it is asked for the answers that are shown.
         provenance: as the export's provenance.json has it.
         name: under which the examples expect it to be served.
-        model_dir: where the model's eval_results.json is, if it has one.
-
-    Raises:
-        InputError: eval_results.json is not JSON.
     """
     texts = "pairs of texts" if model.inputs == ("text_a", "text_b") else "texts"
     does = _DOES[type(model.network)].format(texts=texts)
@@ -78,7 +72,7 @@ def model_card(
     if model.labels and model.problem_type != "regression":
         found = ["Labels, in the order of the logits:"]
         parts += [*found, _block("json", json.dumps(model.labels, ensure_ascii=False))]
-    parts += _quality(model_dir, provenance)
+    parts += _quality(provenance)
     parts += _ask(model, servable, name)
     parts += ["## Signatures"]
     for signature in sorted(servable.signature_defs, key=lambda x: (x != DEFAULT_SIGNATURE, x)):
@@ -125,9 +119,9 @@ def _warm_up(told: Mapping[str, Any]) -> str:
     return f"{told['requests']} requests of {lengths} tokens in batches of {sizes}; texts {texts}"
 
 
-def _quality(model_dir: str | pathlib.Path | None, provenance: Mapping[str, Any]) -> list[str]:
+def _quality(provenance: Mapping[str, Any]) -> list[str]:
     rows = []
-    for found in measurements(model_dir):
+    for found in provenance["metrics"]:
         count = "?" if found["examples"] is None else found["examples"]
         where = f"{count} examples of {found['file'] or 'its dev split'}"
         rows += [[metric, f"{value:.4f}", where] for metric, value in found["values"].items()]

@@ -13,6 +13,7 @@ pytest.importorskip("tensorflow")
 from bert_keras.errors import InputError
 from bert_keras.serving import model_card
 from bert_keras.serving.export import export_saved_model
+from bert_keras.serving.provenance import measurements
 from bert_keras.serving.server import ModelServer
 from tests.serving.heads_test import chooser
 from tests.serving.tiny_model import tiny_text_model
@@ -144,21 +145,21 @@ def test_choices_with_their_list_of_endings(tmp_path):
 def test_results_of_another_form_are_no_quality(tmp_path, text):
     (tmp_path / "eval_results.json").write_text(text)
     for place in (tmp_path, tmp_path / "nowhere", "hf://a/b"):
-        assert model_card._quality(place, {}) == []
+        assert model_card._quality({"metrics": measurements(place)}) == []
 
 
 def test_results_that_are_no_json_are_named(tmp_path):
     (tmp_path / "eval_results.json").write_text("{")
     with pytest.raises(InputError, match="eval_results.json, line 1: not JSON"):
-        model_card._quality(tmp_path, {})
+        measurements(tmp_path)
 
 
-def test_what_a_precision_costs_is_told(tmp_path):
+def test_what_a_precision_costs_is_told():
     cost = {"metric": "f1", "exported": 70.7183, "float32": 70.6502, "examples": 3, "file": "d"}
-    told = model_card._quality(tmp_path, {"dtype": "bfloat16", "quality": cost})
+    told = model_card._quality({"metrics": [], "dtype": "bfloat16", "quality": cost})
     assert told[1:] == ["In bfloat16, on 3 examples of d: f1 70.7183, in float32 70.6502."]
     share = {"changed": 0.25, "examples": 4, "file": "t.txt"}
-    told = model_card._quality(tmp_path, {"dtype": "bfloat16", "quality": share})
+    told = model_card._quality({"metrics": [], "dtype": "bfloat16", "quality": share})
     expected = "In bfloat16, on 4 examples of t.txt: 25.00% of the answers are others"
     assert told[1:] == [f"{expected} than in float32."]
 
