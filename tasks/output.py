@@ -113,7 +113,7 @@ def write_run(
 def sha256(path: str | pathlib.Path) -> str:
     """SHA-256 of what the file holds."""
     try:
-        return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+        return files.sha256(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
 

@@ -97,7 +97,7 @@ def _shard_faults(directory: pathlib.Path, shard: Shard) -> list[str]:
         return faults
     if found != shard.count:
         return [tfrecord.miscount(path, found, shard.count)]
-    if tfrecord.sha256(path) != shard.sha256:
+    if files.sha256(path) != shard.sha256:
         return [f"{path}: its SHA-256 is not the manifest's; the file was changed."]
     return []
 
@@ -129,6 +129,6 @@ def _misplaced(directory: pathlib.Path, shard: Shard) -> str | None:
 def _other_vocabulary(directory: pathlib.Path, manifest: Manifest) -> str | None:
     """What is wrong with the vocabulary that lies beside the records, if one does."""
     path = directory / VOCABULARY
-    if not path.exists() or tfrecord.sha256(path) == manifest.vocabulary["sha256"]:
+    if not path.exists() or files.sha256(path) == manifest.vocabulary["sha256"]:
         return None
     return f"{path}: not the vocabulary that the records were made with, says its SHA-256."

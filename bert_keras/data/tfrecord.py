@@ -249,12 +249,6 @@ class _HashedFile:
         self._file.flush()
 
 
-def sha256(path: pathlib.Path) -> str:
-    """The hash of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _checksum(data: bytes) -> bytes:
     """CRC-32C, turned by 15 bits and shifted: sums over data that holds sums stay apart."""
     crc = google_crc32c.value(data)

@@ -21,7 +21,7 @@ from typing import Any
 import bert_keras
 from bert_keras import checkpoint, digests
 from bert_keras.errors import InputError
-from bert_keras.files import read_bytes, read_json, write_text
+from bert_keras.files import read_bytes, read_json, sha256, write_text
 from bert_keras.text_model import TextModel
 
 PROVENANCE_FILE = "assets.extra/provenance.json"
@@ -92,7 +92,7 @@ def model_files(place: pathlib.Path) -> dict[str, str]:
     else:
         prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", place.name)
         found = [path for path in place.parent.iterdir() if path.name.startswith(f"{prefix}.")]
-    return {path.name: file_sha256(path) for path in sorted(found) if path.is_file()}
+    return {path.name: sha256(path) for path in sorted(found) if path.is_file()}
 
 
 def measurements(model_dir: str | os.PathLike[str] | None) -> list[dict[str, Any]]:
@@ -122,7 +122,7 @@ def measurements(model_dir: str | os.PathLike[str] | None) -> list[dict[str, Any
 
 def write_sums(directory: pathlib.Path) -> None:
     """Writes the SHA-256 of every file under `directory`, as `sha256sum -c` reads it, sorted."""
-    lines = [f"{file_sha256(directory / name)}  {name}\n" for name in sorted(_names(directory))]
+    lines = [f"{sha256(directory / name)}  {name}\n" for name in sorted(_names(directory))]
     write_text(directory / SUMS_FILE, "".join(lines))
 
 
@@ -152,17 +152,11 @@ def verify(directory: str | os.PathLike[str]) -> None:
             else "is missing"
             if name not in found
             else "has changed since the export"
-            if file_sha256(directory / name) != told[name]
+            if sha256(directory / name) != told[name]
             else ""
         )
         if fault:
             raise InputError(f"{directory}: {name} {fault}; copy the version again, or export it.")
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """The SHA-256 of a file, in little memory; about 1 GB a second."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

@@ -19,10 +19,10 @@ import numpy as np
 import tensorflow as tf
 
 from bert_keras.errors import InputError
+from bert_keras.files import sha256
 from bert_keras.models import Pretrainer
 from bert_keras.serving import received
 from bert_keras.serving.bulk import Example
-from bert_keras.serving.provenance import file_sha256
 from bert_keras.serving.servable import Servable
 from bert_keras.serving.signatures import Limits
 from bert_keras.serving.status import ServingError
@@ -121,7 +121,7 @@ def write_warm_up(
         path.unlink()
     texts: Any = "made up"
     if options.file is not None:
-        texts = {"file": pathlib.Path(options.file).name, "sha256": file_sha256(options.file)}
+        texts = {"file": pathlib.Path(options.file).name, "sha256": sha256(options.file)}
     return {
         "requests": len(written),
         "left_out": len(asked) - len(written),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from bert_keras import files
 from bert_keras.data import tfrecord
 from bert_keras.errors import InputError
 from tests.checkpoint.google_variables import checksum  # bit by bit, from RFC 3720
@@ -62,7 +63,7 @@ def test_tensorflow_reads_what_is_written_here(tmp_path, records, name):
     assert (shard.file, shard.count) == (name, len(records))
     assert (shard.bytes, shard.sha256) == (
         os.path.getsize(tmp_path / name),
-        tfrecord.sha256(tmp_path / name),
+        files.sha256(tmp_path / name),
     )
     assert os.listdir(tmp_path) == [name]
 

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from bert_keras.data.record_directory import vocabulary_sha256, write_manifest
 from bert_keras.data.record_manifest import Shard
-from bert_keras.data.tfrecord import sha256
 from bert_keras.errors import InputError
+from bert_keras.files import sha256
 from bert_keras.pretraining.batches import PretrainingBatches
 from bert_keras.pretraining.foreign_records import fingerprint, manifest_of_files
 from bert_keras.text.vocabulary import Vocabulary

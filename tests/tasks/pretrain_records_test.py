@@ -8,8 +8,8 @@ import pytest
 from bert_keras import checkpoint
 from bert_keras.data.record_directory import vocabulary_sha256, write_manifest
 from bert_keras.data.record_manifest import Shard
-from bert_keras.data.tfrecord import sha256
 from bert_keras.errors import InputError
+from bert_keras.files import sha256
 from tests.pretraining import made_records
 from tests.pretraining.foreign_records_test import PIECES, P, T, row, write
 from tools import command

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from bert_keras import files
 from bert_keras.data import record_directory, tfrecord
 from bert_keras.errors import InputError
 from bert_keras.masking.rule import Masking, mask_rows
@@ -90,7 +91,7 @@ def directory_of(path, shards, **changes):
         written.append(writer.shard)
     (path / "vocab.txt").write_text("\n".join(PIECES) + "\n")
     special = {name: ID[name] for name in PIECES[:5]}
-    vocabulary = {"sha256": tfrecord.sha256(path / "vocab.txt"), "size": len(PIECES)}
+    vocabulary = {"sha256": files.sha256(path / "vocab.txt"), "size": len(PIECES)}
     told = {"vocabulary": vocabulary, "special_token_ids": special, **changes}
     manifest = dataclasses.replace(manifest_of(written), **told)
     record_directory.write_manifest(path, manifest)
