@@ -233,10 +233,13 @@ class ModelStore:
     def _ensure_loaded(self, number: int, path: pathlib.Path) -> bool:
         files = fingerprint(path)
         known = self._versions.get(number)
+        with self._lock:
+            if known and known.state == UNLOADING and known.fingerprint == files:
+                known.state = AVAILABLE  # wanted again before its last request was done
         if known and known.state == AVAILABLE:
             return True
         if known and known.state == UNLOADING:
-            return False  # still draining; the next poll loads it anew
+            return False  # its files have changed; once it is drained, a poll loads them
         if known and known.state == END and known.error and known.fingerprint == files:
             return False  # broken, and nobody has mended it
         version = Version(number, path, files)

@@ -133,6 +133,34 @@ def test_a_label_moves_between_versions_that_are_there_at_the_same_time(store_of
     assert met <= {1, 2}
 
 
+def test_a_version_that_drains_is_taken_back_when_it_is_wanted_again(store_of, lines):
+    store = store_of(specific(1), labels={"stable": 1})
+    with store.acquire() as (_, under_way):
+        for each in (2, 1):
+            config = ModelConfig("m", store.base_path, specific(each), {"stable": each})
+            with store.changing(config):
+                pass
+        assert served(store) == [1]
+        with store.acquire(label="stable") as (_, again):
+            assert again is under_way
+    assert served(store) == [1] and number(store) == 1
+    assert sum("version 1 is available" in line for line in lines) == 1
+    assert not any("version 1 is drained" in line for line in lines)
+
+
+def test_a_version_that_drains_with_changed_files_waits_to_be_loaded_anew(store_of):
+    store = store_of(specific(1))
+    with store.acquire():
+        with store.changing(ModelConfig("m", store.base_path, specific(2))):
+            pass
+        (store.base_path / "1" / "new").touch()
+        with store.changing(ModelConfig("m", store.base_path, specific(1))):
+            pass
+        assert served(store) == [2]  # nothing can take over yet
+    store.poll()
+    assert served(store) == [1]
+
+
 # --- several models ------------------------------------------------------------------------------
 
 
