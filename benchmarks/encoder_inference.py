@@ -77,7 +77,7 @@ def our_export(directory: str, kind: str, dtype: str) -> None:
 
     from bert_keras.config import BertConfig
     from bert_keras.models import EncoderModel
-    from bert_keras.serving.inference_network import inference_network
+    from bert_keras.serving.export.inference_network import inference_network
 
     config = BertConfig(**SIZES, num_attention_heads=HEADS, intermediate_size=INTERMEDIATE)
     network = EncoderModel(config, dtype=dtype)

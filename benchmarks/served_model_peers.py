@@ -56,7 +56,7 @@ def bert_keras_export(folder: pathlib.Path, dtype: str, threads: int) -> Prepare
     """Ours: the export's `token_ids` signature, in TensorFlow."""
     tf = _tensorflow(threads)
     import bert_keras
-    from bert_keras.serving.export import export_saved_model
+    from bert_keras.serving.export.export import export_saved_model
 
     model = bert_keras.load(folder / "checkpoint", dtype=dtype)
     path = export_saved_model(model, folder / f"bert_keras.{dtype}")

@@ -46,7 +46,7 @@ def export(model_dir: str, export_dir: pathlib.Path, dtype: str) -> pathlib.Path
 def write_export(model_dir: str, export_dir: str, dtype: str) -> None:
     """What `export_savedmodel` writes."""
     import bert_keras
-    from bert_keras.serving.export import export_saved_model
+    from bert_keras.serving.export.export import export_saved_model
 
     model = bert_keras.load(model_dir, dtype=dtype)
     export_saved_model(model, export_dir, max_seq_length=MAX_SEQ_LENGTH)

@@ -118,8 +118,8 @@ def main() -> None:
 
 def open_contenders(ports: Mapping[str, int], texts: Sequence[str], seed: int) -> dict[str, Any]:
     """By name: a client, and the bodies that ask it for the same texts, drawn with a seed."""
-    from bert_keras.serving import client
-    from bert_keras.serving.rest_client import RestClient
+    from bert_keras.serving.client import client
+    from bert_keras.serving.client.rest_client import RestClient
 
     drawn = [texts[row] for row in np.random.default_rng(seed).integers(len(texts), size=2000)]
     contenders: dict[str, Any] = {}
@@ -182,7 +182,7 @@ class Windows:
 
     def __call__(self, name: str, rate: float, seconds: float, number: int) -> Figures:
         """The same number has the same times of arrival, but for their rate."""
-        from bert_keras.serving import load, load_report
+        from bert_keras.serving.client import load, load_report
 
         model, bodies = self._contenders[name]
         asked = load.Load(rate, seconds, min(1.0, seconds / 4), random_seed=self._seed + number)

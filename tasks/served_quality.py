@@ -55,7 +55,7 @@ def gate(
         InputError: no such task or file, or not this model's.
     """
     if calibration_file:
-        from bert_keras.serving.warm_up_texts import read_examples
+        from bert_keras.serving.export.warm_up_texts import read_examples
 
         found = read_examples(model, calibration_file, "--calibration_file")
         texts = [example.value for example in found]
@@ -149,7 +149,7 @@ def on_texts(
     Raises:
         InputError: the share is larger.
     """
-    from bert_keras.serving.client import ServableClient
+    from bert_keras.serving.client.client import ServableClient
 
     client = ServableClient(servable)
     given = client.predict(examples, batch_size=batch_size)

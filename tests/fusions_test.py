@@ -12,7 +12,7 @@ import pytest
 
 from bert_keras.config import BertConfig
 from bert_keras.models import EncoderModel
-from bert_keras.serving.inference_network import inference_network
+from bert_keras.serving.export.inference_network import inference_network
 from bert_keras.taps import Taps
 
 if keras.backend.backend() != "tensorflow":

@@ -30,6 +30,7 @@ ARITHMETIC = ("lamb", "losses", "optimization", "pretraining_losses", "schedules
 MAY_IMPORT_TENSORFLOW = (
     "bert_keras/text/graph_*.py",
     "bert_keras/serving/*.py",
+    "bert_keras/serving/*/*.py",
 )
 # The parts of training that belong to one backend, TensorBoard, TensorFlow's own files:
 # inside functions only.

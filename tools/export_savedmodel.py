@@ -171,11 +171,11 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 def main(FLAGS: flags.FlagValues) -> str:
     import bert_keras
-    from bert_keras.serving.embedding_signature import Embedding
-    from bert_keras.serving.export import export_saved_model
-    from bert_keras.serving.more_signatures import More
-    from bert_keras.serving.signatures import Limits
-    from bert_keras.serving.warm_up import WarmUp
+    from bert_keras.serving.export.embedding_signature import Embedding
+    from bert_keras.serving.export.export import export_saved_model
+    from bert_keras.serving.export.more_signatures import More
+    from bert_keras.serving.export.signatures import Limits
+    from bert_keras.serving.export.warm_up import WarmUp
 
     sizes = command.numbers("warm_up_batch_sizes", FLAGS.warm_up_batch_sizes)
     buckets = command.numbers("sequence_buckets", FLAGS.sequence_buckets)

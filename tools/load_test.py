@@ -69,7 +69,7 @@ def main(FLAGS: flags.FlagValues) -> None:
     import tqdm
 
     from bert_keras import files
-    from bert_keras.serving import client, load, load_report
+    from bert_keras.serving.client import client, load, load_report
 
     model = client.connect(FLAGS.server, timeout=FLAGS.timeout_seconds)
     names = "duration_seconds", "warm_up_seconds", "max_in_flight", "random_seed"

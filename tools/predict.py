@@ -27,7 +27,7 @@ from absl import flags
 from tools import command, common_flags
 
 if TYPE_CHECKING:
-    from bert_keras.serving.bulk import Example
+    from bert_keras.serving.client.bulk import Example
 
 SOURCES = ("model_dir", "savedmodel_dir", "server")
 
@@ -105,7 +105,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 def main(FLAGS: flags.FlagValues) -> None:
     check(FLAGS)
-    from bert_keras.serving import bulk
+    from bert_keras.serving.client import bulk
 
     # A block is what one thread asks: one request, or eight of them, which a model in this process
     # sorts by length.
@@ -169,7 +169,7 @@ def open_model(FLAGS: flags.FlagValues, stack: contextlib.ExitStack) -> Any:
         import bert_keras
 
         return bert_keras.load(FLAGS.model_dir)
-    from bert_keras.serving import client
+    from bert_keras.serving.client import client
 
     if FLAGS.savedmodel_dir:
         return client.SavedModelClient(FLAGS.savedmodel_dir)
@@ -187,7 +187,7 @@ def open_model(FLAGS: flags.FlagValues, stack: contextlib.ExitStack) -> Any:
 
 def read_examples(FLAGS: flags.FlagValues, names: Sequence[str] | None) -> Iterator[Example]:
     """Yields what to ask, from wherever the flags say."""
-    from bert_keras.serving import bulk
+    from bert_keras.serving.client import bulk
 
     if FLAGS.text:
         first, second = ([in_utf8(text) for text in texts] for texts in (FLAGS.text, FLAGS.text_b))

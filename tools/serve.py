@@ -122,7 +122,7 @@ def main(FLAGS: flags.FlagValues) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: _end(stop))
     _share_arenas()
-    from bert_keras.serving.server import ModelServer
+    from bert_keras.serving.server.server import ModelServer
 
     one = FLAGS.model_config_file is None
     server = ModelServer(
@@ -178,15 +178,15 @@ def _batching(FLAGS: flags.FlagValues) -> Any:
         if given:
             raise command.UsageError(f"--{given[0]} without --enable_batching")
         return None
-    from bert_keras.serving.batching import BatchingParameters
+    from bert_keras.serving.server.batching import BatchingParameters
 
     return BatchingParameters.read(path, **more) if path else BatchingParameters(**more)
 
 
 def _metrics_path(path: str | None) -> str | None:
-    from bert_keras.serving import server_config
+    from bert_keras.serving.server_files import METRICS_PATH, read_metrics_path
 
-    return server_config.read_metrics_path(path) if path else server_config.METRICS_PATH
+    return read_metrics_path(path) if path else METRICS_PATH
 
 
 if __name__ == "__main__":

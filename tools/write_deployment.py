@@ -62,7 +62,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(FLAGS: flags.FlagValues) -> None:
-    from bert_keras.serving.deployment import Deployment, ServedModel, write_deployment
+    from bert_keras.serving.deployment.deployment import Deployment, ServedModel, write_deployment
 
     names, folders = FLAGS.model_name, FLAGS.export_dir
     if len(names) != len(folders):

@@ -1,5 +1,6 @@
 """From a fine-tuned model to an answer over the network.
 
-`export.py` writes a SavedModel that takes text, `server.py` serves it with TensorFlow Serving's
-API, `client.py` asks a server. Nothing here but the export needs Keras.
+`export` writes a SavedModel that takes text, `server` serves it with TensorFlow Serving's API,
+`client` asks a server, `deployment` writes what runs one elsewhere. What they share lies here.
+Nothing but the export needs Keras.
 """

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from bert_keras.serving import status
-from bert_keras.serving.batching import Batcher, BatchingParameters
-from bert_keras.serving.metrics import Metrics
+from bert_keras.serving.server.batching import Batcher, BatchingParameters
+from bert_keras.serving.server.metrics import Metrics
 from tests.serving.conftest import wait_until
 from tests.serving.plain_servable import ID_NAMES, PlainServable, texts
 

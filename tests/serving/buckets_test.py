@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 from bert_keras.errors import InputError
-from bert_keras.serving.buckets import bucketed, check
-from bert_keras.serving.inference_network import inference_network
+from bert_keras.serving.export.buckets import bucketed, check
+from bert_keras.serving.export.inference_network import inference_network
 from tests.small_networks import CASES
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -85,7 +85,7 @@ LOWER = """
 import jax, keras, numpy as np
 from bert_keras.config import BertConfig
 from bert_keras.models import Classifier
-from bert_keras.serving.inference_network import inference_network
+from bert_keras.serving.export.inference_network import inference_network
 config = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
                     intermediate_size=32, max_position_embeddings=16)
 twin = inference_network(Classifier(config, num_labels=3, dtype="DTYPE"), unpad=False)

@@ -12,9 +12,9 @@ import traceback
 import pytest
 
 from bert_keras.errors import InputError
-from bert_keras.serving import bulk, resumable
-from bert_keras.serving.resumable import ResumableFile
-from bert_keras.serving.retries import RequestError
+from bert_keras.serving.client import bulk, resumable
+from bert_keras.serving.client.resumable import ResumableFile
+from bert_keras.serving.client.retries import RequestError
 
 
 def lengths(values):

@@ -10,10 +10,10 @@ import grpc
 import pytest
 
 from bert_keras.errors import InputError
-from bert_keras.serving import retries
-from bert_keras.serving.client import SavedModelClient, connect
-from bert_keras.serving.retries import RequestError, Retries
-from bert_keras.serving.server import ModelServer
+from bert_keras.serving.client import retries
+from bert_keras.serving.client.client import SavedModelClient, connect
+from bert_keras.serving.client.retries import RequestError, Retries
+from bert_keras.serving.server.server import ModelServer
 from tests.serving.conftest import free_port
 from tests.serving.fake_server import FakeServer, fake_grpc_server
 

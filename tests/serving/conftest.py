@@ -56,7 +56,7 @@ REAL_SERVER = shutil.which("tensorflow_model_server")
 def served(request, toy_dir):
     """A server of the toy model, under the name "toy": ours, and the real one if it is there."""
     if request.param == "embedded":
-        from bert_keras.serving.server import ModelServer
+        from bert_keras.serving.server.server import ModelServer
 
         with ModelServer("toy", toy_dir, poll_seconds=0) as server:
             yield Served("embedded", server.grpc_address, server.rest_api_port)

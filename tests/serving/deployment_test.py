@@ -14,8 +14,8 @@ import pytest
 from google.protobuf import text_format
 
 from bert_keras.errors import InputError
-from bert_keras.serving import manifests
-from bert_keras.serving.deployment import Deployment, ServedModel, write_deployment
+from bert_keras.serving.deployment import manifests
+from bert_keras.serving.deployment.deployment import Deployment, ServedModel, write_deployment
 
 yaml = pytest.importorskip("yaml")
 jsonschema = pytest.importorskip("jsonschema")
@@ -215,7 +215,7 @@ def test_a_path_is_a_path_whatever_its_characters(tmp_path):
 
 
 def test_the_health_check_finds_out(tmp_path, toy_dir):
-    from bert_keras.serving.server import ModelServer
+    from bert_keras.serving.server.server import ModelServer
 
     if not shutil.which("bash"):
         pytest.skip("bash is not on the PATH")

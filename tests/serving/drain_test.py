@@ -170,7 +170,7 @@ def test_no_request_is_lost_under_load(process, tmp_path):
 
 WITHOUT_TENSORFLOW = """
 import sys, threading, time, types
-from bert_keras.serving import server_config
+from bert_keras.serving import server_files
 
 class ModelServer:
     models, rest_url, grpc_address = types.SimpleNamespace(names=["toy"]), None, None
@@ -181,8 +181,8 @@ class ModelServer:
         time.sleep(GRACE)
         return False
 
-sys.modules["bert_keras.serving.server"] = types.ModuleType("server")
-sys.modules["bert_keras.serving.server"].ModelServer = ModelServer
+sys.modules["bert_keras.serving.server.server"] = types.ModuleType("server")
+sys.modules["bert_keras.serving.server.server"].ModelServer = ModelServer
 from tools import command, serve
 command.run(serve.define_flags, serve.main, ["serve", "--model_base_path=x"])
 """

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from bert_keras.errors import InputError
-from bert_keras.serving import export
-from bert_keras.serving.client import SavedModelClient, connect
-from bert_keras.serving.export import export_saved_model
-from bert_keras.serving.provenance import SUMS_FILE, verify
+from bert_keras.serving.client.client import SavedModelClient, connect
+from bert_keras.serving.export import export
+from bert_keras.serving.export.export import export_saved_model
+from bert_keras.serving.export.provenance import SUMS_FILE, verify
+from bert_keras.serving.export.signatures import Limits
 from bert_keras.serving.servable import Servable
-from bert_keras.serving.signatures import Limits
 from tests.serving.in_c import run_in_c
 from tests.serving.tiny_model import LABELS, PAIRS, TEXTS, tiny_text_model
 
@@ -77,7 +77,7 @@ def test_nothing_in_it_tells_of_the_machine_or_of_keras(exported):
 
 
 def test_over_rest_and_grpc(model, exported):
-    from bert_keras.serving.server import ModelServer
+    from bert_keras.serving.server.server import ModelServer
 
     expected = model.predict(TEXTS)
     with ModelServer("tiny", exported.parent, poll_seconds=0) as server:
@@ -192,7 +192,7 @@ def test_two_processes_write_the_same_bytes(tmp_path):
     program = (
         "import pathlib, sys\n"
         "import numpy as np\n"
-        "from bert_keras.serving.export import export_saved_model\n"
+        "from bert_keras.serving.export.export import export_saved_model\n"
         "from tests.serving.tiny_model import tiny_text_model\n"
         "place = pathlib.Path(sys.argv[1])\n"
         "model = tiny_text_model(place / 'v')\n"
@@ -296,7 +296,7 @@ def test_versions_count_up_and_are_never_overwritten(model, tmp_path, monkeypatc
 
 def test_nobody_sees_a_version_before_it_is_proven(model, tmp_path, monkeypatch):
     """While it is compared there is no numbered directory; after a failure there is nothing."""
-    from bert_keras.serving.model_store import find_versions
+    from bert_keras.serving.version_folders import find_versions
 
     class Wrong(Exception):
         pass

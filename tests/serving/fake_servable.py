@@ -7,8 +7,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from bert_keras.serving import status
-from bert_keras.serving.batching import Batcher
-from bert_keras.serving.runner import Runner
+from bert_keras.serving.server.batching import Batcher
+from bert_keras.serving.server.runner import Runner
 
 
 class FakeServable:

@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from bert_keras.serving import http_server
+from bert_keras.serving.server import http_server
 from tests.serving import fuzz, fuzz_grpc, fuzz_http, fuzz_json
 from tests.serving.fuzz import GrpcCase, HttpCase
 from tests.serving.fuzz_player import Player, ToyProcess, play_unhurt

@@ -6,7 +6,7 @@ from concurrent import futures
 import grpc
 import pytest
 
-from bert_keras.serving.grpc_messages import ParsedByUs
+from bert_keras.serving.server.grpc_messages import ParsedByUs
 
 
 def parse(message):

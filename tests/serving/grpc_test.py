@@ -162,7 +162,7 @@ def test_status(models):
 
 @pytest.fixture(scope="module")
 def embedded(toy_dir):
-    from bert_keras.serving.server import ModelServer
+    from bert_keras.serving.server.server import ModelServer
 
     with ModelServer("toy", toy_dir, poll_seconds=0, max_request_bytes=100_000) as server:
         served = Served("embedded", server.grpc_address, server.rest_api_port)

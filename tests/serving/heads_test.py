@@ -12,10 +12,10 @@ pytest.importorskip("tensorflow")
 from bert_keras.errors import InputError
 from bert_keras.models import TokenTagger
 from bert_keras.serving import received
-from bert_keras.serving.agreement import differs
-from bert_keras.serving.client import SavedModelClient
-from bert_keras.serving.export import SIGNATURES, export_saved_model
-from bert_keras.serving.inference_network import inference_network
+from bert_keras.serving.client.client import SavedModelClient
+from bert_keras.serving.export.agreement import differs
+from bert_keras.serving.export.export import SIGNATURES, export_saved_model
+from bert_keras.serving.export.inference_network import inference_network
 from tests.serving.tiny_model import TEXTS, WORDS, tiny_text_model
 
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from bert_keras.errors import InputError
-from bert_keras.serving.batching import BatchingParameters
-from bert_keras.serving.joining import CannotSplit, JoinRule, as_arrays, join
+from bert_keras.serving.server.batching import BatchingParameters
+from bert_keras.serving.server.joining import CannotSplit, JoinRule, as_arrays, join
 from tests.serving.plain_servable import FREE, info, signature
 
 TEXT = {"text": [FREE]}
@@ -164,5 +164,5 @@ def test_faults_of_parameters_are_one_line(tmp_path, text, words):
 
 
 def test_no_file_is_one_line(tmp_path):
-    with pytest.raises(InputError, match="nothing.txt: cannot be read: No such file"):
+    with pytest.raises(InputError, match="nothing.txt: no such file; a BatchingParameters"):
         BatchingParameters.read(tmp_path / "nothing.txt")

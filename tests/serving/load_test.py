@@ -11,10 +11,9 @@ import pytest
 from scipy import stats
 
 from bert_keras.errors import InputError
-from bert_keras.serving import load, load_report, load_senders
-from bert_keras.serving.client import connect
-from bert_keras.serving.load import Load, Measured
-from bert_keras.serving.load_senders import Failure, RestSender
+from bert_keras.serving.client import connect, load, load_report, load_senders
+from bert_keras.serving.client.load import Load, Measured
+from bert_keras.serving.client.load_senders import Failure, RestSender
 from tests.serving.conftest import free_port
 from tests.serving.fake_server import FakeServer, fake_grpc_server
 

@@ -6,8 +6,8 @@ import threading
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from bert_keras.serving import metrics as metrics_lib
-from bert_keras.serving.metrics import Metrics
+from bert_keras.serving.server import metrics as metrics_lib
+from bert_keras.serving.server.metrics import Metrics
 
 SERVED = ":tensorflow:serving:"
 

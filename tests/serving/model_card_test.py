@@ -11,10 +11,10 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from bert_keras.errors import InputError
-from bert_keras.serving import model_card
-from bert_keras.serving.export import export_saved_model
-from bert_keras.serving.provenance import measurements
-from bert_keras.serving.server import ModelServer
+from bert_keras.serving.export import model_card
+from bert_keras.serving.export.export import export_saved_model
+from bert_keras.serving.export.provenance import measurements
+from bert_keras.serving.server.server import ModelServer
 from tests.serving.heads_test import chooser
 from tests.serving.tiny_model import tiny_text_model
 

@@ -5,9 +5,9 @@ import threading
 import pytest
 
 from bert_keras.errors import InputError
-from bert_keras.serving.model_registry import Models
-from bert_keras.serving.model_store import ModelStore
-from bert_keras.serving.models_config import ModelConfig, VersionPolicy
+from bert_keras.serving.server.model_registry import Models
+from bert_keras.serving.server.model_store import ModelStore
+from bert_keras.serving.server.models_config import ModelConfig, VersionPolicy
 from bert_keras.serving.status import ServingError
 from tests.serving.fake_servable import Loader, versions
 

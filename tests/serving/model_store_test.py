@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from bert_keras.errors import InputError
-from bert_keras.serving import model_store
-from bert_keras.serving.model_store import ModelStore
+from bert_keras.serving.server import model_store
+from bert_keras.serving.server.model_store import ModelStore
 from bert_keras.serving.status import ServingError
 from tests.serving.conftest import wait_until
 from tests.serving.toy_model import save_toy_model

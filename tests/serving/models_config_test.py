@@ -3,8 +3,8 @@
 import pytest
 
 from bert_keras.errors import InputError
-from bert_keras.serving.models_config import ModelConfig, VersionPolicy, read_models_config
-from bert_keras.serving.server_config import METRICS_PATH, read_metrics_path
+from bert_keras.serving.server.models_config import ModelConfig, VersionPolicy, read_models_config
+from bert_keras.serving.server_files import METRICS_PATH, read_metrics_path
 
 
 def config(text):
@@ -94,8 +94,8 @@ def test_files_that_are_none(tmp_path):
 
 
 def test_what_write_deployment_writes_is_read(tmp_path):
-    from bert_keras.serving import server_config
-    from bert_keras.serving.deployment import Deployment, ServedModel
+    from bert_keras.serving.deployment import server_config
+    from bert_keras.serving.deployment.deployment import Deployment, ServedModel
 
     models = [ServedModel("a", tmp_path, {"stable": 3}), ServedModel("b", tmp_path)]
     written = server_config.messages(Deployment(models))

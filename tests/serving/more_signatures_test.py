@@ -10,12 +10,12 @@ import tensorflow as tf
 from bert_keras import feature_extraction
 from bert_keras.errors import InputError
 from bert_keras.serving import received
-from bert_keras.serving.client import SavedModelClient
-from bert_keras.serving.embedding_signature import Embedding
-from bert_keras.serving.export import export_saved_model
-from bert_keras.serving.more_signatures import MORE, More
+from bert_keras.serving.client.client import SavedModelClient
+from bert_keras.serving.export.embedding_signature import Embedding
+from bert_keras.serving.export.export import export_saved_model
+from bert_keras.serving.export.more_signatures import MORE, More
+from bert_keras.serving.export.signatures import Limits
 from bert_keras.serving.servable import Servable
-from bert_keras.serving.signatures import Limits
 from bert_keras.serving.status import ServingError
 from bert_keras.taps import Taps
 from tests.serving.heads_test import chooser, questioner, texts

@@ -62,7 +62,7 @@ def make_environment(folder: pathlib.Path) -> pathlib.Path:
 
 def export_tiny_models(folder: pathlib.Path) -> list[pathlib.Path]:
     """One small export of each kind."""
-    from bert_keras.serving.export import export_saved_model
+    from bert_keras.serving.export.export import export_saved_model
     from tests.serving.tiny_model import tiny_text_model
 
     kinds = {

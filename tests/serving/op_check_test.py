@@ -5,7 +5,7 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from bert_keras.errors import InputError
-from bert_keras.serving.op_check import check_ops
+from bert_keras.serving.export.op_check import check_ops
 
 
 def save(function, directory, spec=None):

@@ -23,7 +23,7 @@ import urllib.request
 
 import pytest
 
-from bert_keras.serving import page
+from bert_keras.serving.server import page
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
@@ -36,7 +36,7 @@ FILES = ("/", "/page/page.js", "/page/page.css", "/page/model.json")
 @pytest.fixture(scope="module")
 def toy(toy_dir):
     pytest.importorskip("tensorflow")
-    from bert_keras.serving.server import ModelServer
+    from bert_keras.serving.server.server import ModelServer
 
     with ModelServer("toy", toy_dir, port=None, poll_seconds=0, max_request_bytes=2000) as server:
         yield server
@@ -329,8 +329,8 @@ def test_fields_have_names_and_the_keyboard_reaches_everything(browser, toy):
 @contextlib.contextmanager
 def exported(make, folder, **task):
     pytest.importorskip("tensorflow")
-    from bert_keras.serving.export import export_saved_model
-    from bert_keras.serving.server import ModelServer
+    from bert_keras.serving.export.export import export_saved_model
+    from bert_keras.serving.server.server import ModelServer
 
     model = make(folder / "model", **task)
     export_saved_model(model, folder / "export")

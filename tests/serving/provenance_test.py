@@ -11,7 +11,7 @@ pytest.importorskip("tensorflow")
 
 import bert_keras
 from bert_keras.errors import InputError
-from bert_keras.serving import provenance
+from bert_keras.serving.export import provenance
 from tests.serving.tiny_model import tiny_text_model
 
 TRAIN, DEV = "ab" * 32, "cd" * 32

@@ -197,7 +197,7 @@ def test_other_methods_are_malformed(served, method):
 
 @pytest.fixture(scope="module")
 def embedded(toy_dir):
-    from bert_keras.serving.server import ModelServer
+    from bert_keras.serving.server.server import ModelServer
     from tests.serving.conftest import Served
 
     with ModelServer("toy", toy_dir, poll_seconds=0, max_request_bytes=100_000) as server:

@@ -20,10 +20,10 @@ from tensorflow_serving.apis import (
 )
 
 from bert_keras.errors import InputError
-from bert_keras.serving import runner, server
-from bert_keras.serving.batching import BatchingParameters
-from bert_keras.serving.server import ModelServer
-from bert_keras.serving.server_config import METRICS_PATH
+from bert_keras.serving.server import runner, server
+from bert_keras.serving.server.batching import BatchingParameters
+from bert_keras.serving.server.server import ModelServer
+from bert_keras.serving.server_files import METRICS_PATH
 from tests.serving.conftest import Served, wait_until
 from tests.serving.fake_servable import Loader, versions
 

@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bert_keras.serving import load
-from bert_keras.serving.client import connect
-from bert_keras.serving.export import export_saved_model
-from bert_keras.serving.load import Load
+from bert_keras.serving.client import connect, load
+from bert_keras.serving.client.load import Load
+from bert_keras.serving.export.export import export_saved_model
 from tests.serving.conftest import Served, free_port
 from tests.serving.fuzz_player import ToyProcess, play_unhurt
 from tests.serving.tiny_model import TEXTS, WORDS, tiny_text_model

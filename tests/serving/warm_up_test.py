@@ -10,15 +10,15 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from bert_keras.errors import InputError
-from bert_keras.serving import warm_up
-from bert_keras.serving.bulk import Example
-from bert_keras.serving.export import export_saved_model
-from bert_keras.serving.more_signatures import More
+from bert_keras.serving.client.bulk import Example
+from bert_keras.serving.export import warm_up
+from bert_keras.serving.export.export import export_saved_model
+from bert_keras.serving.export.more_signatures import More
+from bert_keras.serving.export.signatures import Limits
+from bert_keras.serving.export.warm_up import WarmUp, write_warm_up
+from bert_keras.serving.export.warm_up_texts import chosen, length, rows
 from bert_keras.serving.servable import WARM_UP_FILE, Servable
-from bert_keras.serving.signatures import Limits
 from bert_keras.serving.status import ServingError, invalid
-from bert_keras.serving.warm_up import WarmUp, write_warm_up
-from bert_keras.serving.warm_up_texts import chosen, length, rows
 from bert_keras.text.tokenizer import Tokenizer
 from bert_keras.text.vocabulary import Vocabulary
 from tests.serving.heads_test import chooser, questioner, tagger

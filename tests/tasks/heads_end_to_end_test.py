@@ -8,7 +8,7 @@ import pytest
 
 import bert_keras
 import tasks
-from bert_keras.serving.agreement import differs
+from bert_keras.serving.export.agreement import differs
 from tests import runs
 from tests.small_networks import write_pretrained
 from tools import command
@@ -212,8 +212,8 @@ def test_its_prediction_files_are_the_official_ones(run, capsys):
 
 def test_answers_are_right_and_the_same_over_rest(run, tmp_path):
     from bert_keras.serving.client import connect
-    from bert_keras.serving.export import export_saved_model
-    from bert_keras.serving.server import ModelServer
+    from bert_keras.serving.export.export import export_saved_model
+    from bert_keras.serving.server.server import ModelServer
 
     examples = run.examples
     expected = run.model.predict(examples)

@@ -105,7 +105,7 @@ def test_texts_without_labels(model, tmp_path, monkeypatch):
             assert list(examples) == list(TEXTS)
             return [answers[0], {**answers[1], "label": other}, *answers[2:]]
 
-    monkeypatch.setattr("bert_keras.serving.client.ServableClient", Client)
+    monkeypatch.setattr("bert_keras.serving.client.client.ServableClient", Client)
     found = gate(model, 100.0, calibration_file=str(path))("served")
     assert found["changed"] == pytest.approx(1 / len(TEXTS))
     with pytest.raises(InputError, match=f"1 of {len(TEXTS)} answers to .*texts.txt"):

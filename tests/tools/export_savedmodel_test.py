@@ -6,7 +6,7 @@ import pytest
 
 import bert_keras
 from bert_keras.errors import InputError
-from bert_keras.serving.client import SavedModelClient
+from bert_keras.serving.client.client import SavedModelClient
 from tests.serving.tiny_model import PAIRS, TEXTS, tiny_text_model
 from tools import command, export_savedmodel
 
@@ -65,7 +65,7 @@ def test_faults_write_nothing(model_dir, tmp_path):
 
 
 def test_the_releases_are_those_of_the_op_check():
-    from bert_keras.serving.op_check import TARGETS
+    from bert_keras.serving.export.op_check import TARGETS
 
     assert tuple(export_savedmodel.RELEASES) == TARGETS
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from bert_keras.errors import InputError
-from bert_keras.serving.server import ModelServer
+from bert_keras.serving.server.server import ModelServer
 from tests.serving.conftest import free_port
 from tests.serving.fake_server import FakeServer
 from tests.serving.toy_model import save_toy_model

@@ -13,9 +13,9 @@ import pytest
 
 import bert_keras
 from bert_keras.errors import InputError
-from bert_keras.serving import retries
-from bert_keras.serving.export import export_saved_model
-from bert_keras.serving.server import ModelServer
+from bert_keras.serving.client import retries
+from bert_keras.serving.export.export import export_saved_model
+from bert_keras.serving.server.server import ModelServer
 from tests.serving.conftest import wait_until
 from tests.serving.fake_server import FakeServer
 from tests.serving.tiny_model import tiny_text_model

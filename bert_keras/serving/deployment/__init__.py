@@ -1,0 +1,1 @@
+"""The files that TensorFlow Serving, Docker Compose and Kubernetes run an export with."""
