@@ -86,6 +86,11 @@ def no_versions(name: str, version: int | None) -> ServingError:
     return ServingError(NOT_FOUND, f"Could not find {which} of model {name}")
 
 
+def late() -> ServingError:
+    """What a request gets whose time is over."""
+    return ServingError(DEADLINE_EXCEEDED, "the request could not be answered within its time")
+
+
 def too_many_rows(rows: int, most: int) -> ServingError:
     """The refusal of a request with more rows than are taken."""
     return invalid(f"the request has {rows} rows; at most {most} are taken at a time")

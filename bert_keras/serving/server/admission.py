@@ -69,7 +69,7 @@ class Admission:
             ServingError: DEADLINE_EXCEEDED, it did not come in time.
         """
         if not self._turns.acquire(timeout=left(deadline)):
-            raise late()
+            raise status.late()
         try:
             yield
         finally:
@@ -94,10 +94,3 @@ def left(deadline: float | None) -> float | None:
     """
     seconds = _FAR_OFF if deadline is None else deadline - time.monotonic()
     return None if seconds >= _FAR_OFF else max(seconds, 0.0)
-
-
-def late() -> status.ServingError:
-    """What a request gets whose time is over."""
-    return status.ServingError(
-        status.DEADLINE_EXCEEDED, "the request could not be answered within its time"
-    )

@@ -147,7 +147,7 @@ class Batcher:
                 if request in self._line:
                     self._line.remove(request)
                     self._tell_length()
-                    request.settle(error=_late())
+                    request.settle(error=status.late())
         wake.wait()
 
     def _hand_out(self) -> None:
@@ -186,7 +186,7 @@ class Batcher:
                 break
             self._line.remove(request)
             if late:
-                request.settle(error=_late())
+                request.settle(error=status.late())
             else:
                 rows, tokens = rows + request.rows, tokens + request.tokens
                 request.waited = now - request.arrived
@@ -223,9 +223,3 @@ class Batcher:
 def _until(moment: float) -> float:
     """Seconds to wait, at most as long as a lock can be waited for."""
     return min(max(0.0, moment - time.monotonic()), threading.TIMEOUT_MAX)
-
-
-def _late() -> status.ServingError:
-    return status.ServingError(
-        status.DEADLINE_EXCEEDED, "the deadline passed before the request had its turn"
-    )

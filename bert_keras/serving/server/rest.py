@@ -29,7 +29,7 @@ from starlette.types import Receive, Scope, Send
 
 from bert_keras.serving import json_tensor, status
 from bert_keras.serving.server import health, page, protos, request_body
-from bert_keras.serving.server.admission import Admission, late
+from bert_keras.serving.server.admission import Admission
 from bert_keras.serving.server.metrics import CONTENT_TYPE, Metrics
 from bert_keras.serving.server.model_registry import Models
 from bert_keras.serving.version_folders import LARGEST_VERSION
@@ -146,7 +146,7 @@ class RestApi:
             async with asyncio.timeout(self._timeout):
                 return await asyncio.wrap_future(work)
         except TimeoutError:
-            raise late() from None
+            raise status.late() from None
 
     def _outside_of_the_api(self, call: "_Call") -> Response:
         if call.method == "GET" and call.path == self._metrics_path:

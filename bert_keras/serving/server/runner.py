@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from bert_keras.serving import status
 from bert_keras.serving.servable import Servable
-from bert_keras.serving.server.admission import Admission, late, left
+from bert_keras.serving.server.admission import Admission, left
 from bert_keras.serving.server.batching import Batcher, BatchingParameters
 from bert_keras.serving.server.metrics import Metrics
 
@@ -48,7 +49,7 @@ class Runner:
                 many wait for a batch.
         """
         if left(deadline) == 0.0:
-            raise late()
+            raise status.late()
         if self._batcher:
             return self._batcher.run(signature_name, inputs, output_filter, deadline)
         turn = self._admission.turn(deadline) if self._admission else contextlib.nullcontext()
