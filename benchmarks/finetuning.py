@@ -6,7 +6,7 @@
 For each recipe and seed first the peer, then ours, each in a process of its own: transformers'
 model of the same checkpoint, rows, batches and padding as ours, AdamW (no decay on biases and
 LayerNorm), the same rates and clipping. Both are measured by the task's own metrics. `seconds` are
-those of training, TensorFlow's tracing among them, and an evaluation each epoch; `command_seconds`
+those of training steps, TensorFlow's tracing among them, and an evaluation each epoch; `command_seconds`
 and `command_cpu_seconds` are those of our whole command, imports, tokenizing, checkpoints and
 reports too, beside the same work of the peer as in `seconds`, on the clock and on all cores.
 
@@ -96,13 +96,11 @@ def _ours(recipe: str, seed: int, more: list[str], metric: str) -> dict[str, Any
         before, began = os.times(), time.perf_counter()
         subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr)
         command_seconds, after = time.perf_counter() - began, os.times()
-        trained, results = (
-            json.loads(pathlib.Path(folder, "run", f"{stage}_results.json").read_text())
-            for stage in ("train", "eval")
-        )
+        results = json.loads(pathlib.Path(folder, "run", "eval_results.json").read_text())
     cpu = after.children_user + after.children_system
     cpu -= before.children_user + before.children_system
-    seconds = trained["seconds"] + len(trained["evaluations"]) * results["seconds"]
+    trained, epochs = results["training"], results["training"]["evaluations"]
+    seconds = trained["seconds"] + len(epochs) * results["seconds"]
     return _run(seed, metric, results[metric], seconds, command_seconds, cpu)
 
 
