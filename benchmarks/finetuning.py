@@ -6,9 +6,9 @@
 For each recipe and seed first the peer, then ours, each in a process of its own: transformers'
 model of the same checkpoint, rows, batches and padding as ours, AdamW (no decay on biases and
 LayerNorm), the same rates and clipping. Both are measured by the task's own metrics. `seconds` are
-those of training steps, TensorFlow's tracing among them, and an evaluation each epoch; `command_seconds`
-and `command_cpu_seconds` are those of our whole command, imports, tokenizing, checkpoints and
-reports too, beside the same work of the peer as in `seconds`, on the clock and on all cores.
+those of training steps, TensorFlow's tracing among them, and an evaluation each epoch;
+`command_seconds` and `command_cpu_seconds` are those of our whole command, imports, tokenizing,
+checkpoints and reports too, on the clock and on all cores, beside the peer's `seconds`.
 
 A mean of ours is "lower" where it falls short by more than one point and more than two standard
 errors of the difference of the means.
