@@ -121,7 +121,9 @@ def listen(host: str, port: int, flag: str) -> socket.socket:
         InputError: it is taken; names the flag.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio turns Nagle's algorithm off for sockets that name TCP, and for no others; with it an
+    # answer's body waits up to 40 ms for the client to acknowledge the header.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
