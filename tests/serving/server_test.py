@@ -18,6 +18,7 @@ from tensorflow_serving.apis import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bert_keras.errors import InputError
 from bert_keras.serving.server import runner, server
@@ -243,6 +244,21 @@ def test_slow_clients_are_given_up_and_disturb_nobody(start):
 
 GZIP = {"Content-Encoding": "gzip"}
 BODY = json.dumps({"instances": ["abc"]}).encode()
+
+
+def test_an_answer_does_not_wait_for_acknowledgements(start, monkeypatch):
+    """Header and body are two writes: with Nagle's algorithm the second may wait for 40 ms."""
+    at_once = []
+    connection_made = H11Protocol.connection_made
+
+    def made(protocol, transport):
+        connection = transport.get_extra_info("socket")
+        at_once.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        connection_made(protocol, transport)
+
+    monkeypatch.setattr(H11Protocol, "connection_made", made)
+    assert predict(start(), "a", "abc")[0] == 200
+    assert at_once == [1]
 
 
 def test_gzip(start):
