@@ -121,7 +121,7 @@ def main(FLAGS: flags.FlagValues) -> None:
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: _end(stop))
-    _share_arenas()
+    share_arenas()
     from bert_keras.serving.server.server import ModelServer
 
     one = FLAGS.model_config_file is None
@@ -155,7 +155,7 @@ def main(FLAGS: flags.FlagValues) -> None:
         os._exit(1)  # Python would wait for their threads
 
 
-def _share_arenas() -> None:
+def share_arenas() -> None:
     """Has glibc's malloc keep two pools of memory for all threads, not eight for each core.
 
     Every pool keeps what it once needed, so that a server of many threads would grow for hours.

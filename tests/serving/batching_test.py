@@ -165,6 +165,16 @@ def test_a_full_line_refuses_at_once(busy):
     assert server.batcher.run("", texts("e"))["label"][0] == b"<e>"
 
 
+def test_a_request_of_too_many_rows_is_refused_before_it_waits(busy):
+    """In the line it would count against the others, and be refused at its turn all the same."""
+    server = busy(most_rows=3)
+    sent = server.send(texts(*"abcd"))
+    assert sent.done() and fault_of(sent).code == status.INVALID_ARGUMENT
+    taken = server.send(texts(*"abc"))
+    server.free()
+    assert len(taken.result(30)["label"]) == 3
+
+
 def test_a_request_whose_deadline_passes_in_the_line_is_not_run(busy):
     server = busy()
     error = fault_of(server.send(texts("late"), deadline=time.monotonic() + 0.1))

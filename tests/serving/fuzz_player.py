@@ -48,8 +48,6 @@ class ToyProcess:
             self.process = subprocess.Popen(
                 [*command, *ports, patience, *flags],
                 cwd=ROOT,
-                # glibc keeps memory that was freed for the threads that share an arena; with few
-                # arenas it is used again by all, and what still grows is a leak.
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
                 stdout=subprocess.PIPE,
                 stderr=stderr,

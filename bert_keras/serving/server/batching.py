@@ -6,6 +6,7 @@ gives up its place hands it to the request that has waited longest: that one's t
 together with those behind it that may be joined to it (`joining`), and gives them their answers.
 """
 
+import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -49,8 +50,8 @@ class Batcher:
         self._runner = BatchRunner(
             servable, parameters.allowed_batch_sizes, metrics, model, longest_row
         )
-        most = servable.max_batch_size or parameters.max_batch_size
-        self._most_rows = min(parameters.max_batch_size, most)
+        self._most_in_request = servable.max_batch_size or sys.maxsize
+        self._most_rows = min(parameters.max_batch_size, self._most_in_request)
         self._timeout = parameters.batch_timeout_micros / 1e6
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
@@ -82,6 +83,8 @@ class Batcher:
         name = signature_name or _DEFAULT_SIGNATURE
         rule = self._runner.rule(name)
         request = Request(name, as_arrays(inputs), tuple(output_filter), deadline, rule)
+        if request.rows > self._most_in_request:  # before it takes the places of others in the line
+            raise status.too_many_rows(request.rows, self._most_in_request)
         request.ripe = request.alone or not self._timeout
         self._count_in_flight(1)
         try:
