@@ -52,6 +52,9 @@ MAY_IMPORT_TENSORFLOW_WHEN_RUN = (
 )
 TENSORFLOW = {"tensorflow", "tensorflow_text", "tensorflow_serving"}
 
+# Of the folders of serving, the others that each may use. What all share lies beside them.
+SERVING = {"client": set(), "deployment": set(), "server": set(), "export": {"client"}}
+
 # What can run code out of a data file, or hides what a model computes.
 NEVER_IMPORTED = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 NEVER_CALLED = {"eval", "exec", "__import__"}
@@ -100,6 +103,19 @@ def test_arrows_never_point_back(path):
     for module, node in imports(tree_of(path)):
         top = module.split(".")[0]
         assert top not in FORBIDDEN[room], f"{name_of(path)}:{node.lineno}: {room} imports {top}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(each, id=name_of(each)) for each in sources("bert_keras/serving")],
+)
+def test_the_folders_of_serving_make_no_circle(path):
+    own = path.relative_to(ROOT / "bert_keras" / "serving").parts[:-1]
+    allowed = SERVING[own[0]] | {own[0]} if own else set()
+    for module, node in imports(tree_of(path)):
+        if module.startswith("bert_keras.serving."):
+            used = {module.split(".")[2]} & set(SERVING)
+            assert used <= allowed, f"{name_of(path)}:{node.lineno}: imports {module}"
 
 
 def keras_alone():
