@@ -13,7 +13,8 @@
 # hf://google/bert_uncased_L-2_H-128_A-2, L-4_H-256_A-4, L-4_H-512_A-8, L-8_H-512_A-8.
 #
 # price   of BERT-tiny 3 minutes a model and seed on two cores
-# result  none is recorded yet
+# result  one seed, SST-2 accuracy and STS-B Pearson: no next sentence 0.786, 0.219; left to right 0.795, 0.140,
+#         with a BiLSTM on it STS-B 0.188; the full model after 8000 steps 0.813, 0.221 (docs/pretraining.md)
 set -eu
 glue=$1
 out=$2
