@@ -329,7 +329,7 @@ def test_other_answers_are_noticed(model, tmp_path, monkeypatch):
 def test_killed_in_the_middle_it_leaves_no_version(model, tmp_path):
     program = (
         "import os, pathlib, signal, sys\n"
-        "from bert_keras.serving import export\n"
+        "from bert_keras.serving.export import export\n"
         "from tests.serving.tiny_model import tiny_text_model\n"
         "export.proof.compare = lambda *args: os.kill(os.getpid(), signal.SIGKILL)\n"
         "place = pathlib.Path(sys.argv[1])\n"
