@@ -25,6 +25,7 @@ from google.protobuf.message import Message
 from bert_keras.errors import InputError
 from bert_keras.files import new_directory, read_json, write_text
 from bert_keras.serving.deployment import manifests, server_config
+from bert_keras.serving.version_folders import find_versions
 
 COMPOSE_FILE = "docker-compose.yml"
 KUBERNETES_FILE = "kubernetes.yaml"
@@ -58,8 +59,6 @@ class ServedModel:
         Raises:
             InputError: there is none, or none of a number that has a label.
         """
-        from bert_keras.serving.version_folders import find_versions
-
         found = find_versions(self.export_dir)
         if not found:
             raise InputError(
