@@ -22,9 +22,9 @@ class SelfAttention(keras.layers.Layer):
     Vaswani et al., 2017, section 3.2: https://arxiv.org/abs/1706.03762
 
     Shapes: B batch, T tokens, D hidden size, N heads, H = D // N, R rows carried (B * T, or
-    the real tokens alone). The four products work on rows of one [R, D] matrix, because
-    TensorFlow fuses a product with its bias (and GELU) in two dimensions only; the tokens
-    meet on the [B, T] grid.
+    the real tokens alone), Q queries of each sequence: T, or those of the rows read. The four
+    products work on rows of one [R, D] matrix, because TensorFlow fuses a product with its bias
+    (and GELU) in two dimensions only; the tokens meet on the [B, T] grid.
 
     Args:
         num_heads: N; must divide D.
@@ -35,16 +35,18 @@ class SelfAttention(keras.layers.Layer):
 
     Call arguments:
         x: float [R, D].
-        attention_mask: bool [B, 1 or T, T]; True where the query may see the key.
+        attention_mask: bool [B, 1 or Q, T]; True where the query may see the key.
         grid_to_row: int [B * T] or None. Where x carries real tokens alone: the row of each
             grid cell (any row for padding, which no query sees).
         row_to_grid: int [R] or None. The grid cell of each row.
         head_gate: float [N] or [B, N] or None; multiplies each head's output.
+        read_rows: int [B * Q] or None. The rows whose output is asked for, Q of each sequence; only
+            these ask, all answer. None for all rows.
 
     Returns:
-        A dict: `output` float [R, D], `attention_scores` float32 [B, N, T, T] (the
-        probabilities, before dropout), and `queries`, `keys`, `values` [B, N, T, H]. Rows of
-        padded tokens are computed but mean nothing.
+        A dict: `output` float [R, D], or [B * Q, D] of the rows read, `attention_scores` float32
+        [B, N, Q, T] (the probabilities, before dropout), `queries` [B, N, Q, H], and `keys`,
+        `values` [B, N, T, H]. Rows of padded tokens are computed but mean nothing.
     """
 
     def __init__(
@@ -101,33 +103,39 @@ class SelfAttention(keras.layers.Layer):
         grid_to_row: Any = None,
         row_to_grid: Any = None,
         head_gate: Any = None,
+        read_rows: Any = None,
         training: bool | None = None,
     ) -> dict[str, Any]:
         grid = ops.shape(attention_mask)[0], ops.shape(attention_mask)[-1]  # B, T
         scale = 1 / math.sqrt(self.head_size)
-        if self._joined is None:
-            q, k, v = self.query(x), self.key(x), self.value(x)  # [R, D]
+        if self._joined is not None and read_rows is None:
+            q, k, v = self._joined_heads(x, grid, grid_to_row)  # [B, N, T, H]
+        else:
+            q = self.query(x if read_rows is None else ops.take(x, read_rows, axis=0))  # [R or B * Q, D]
             if training:
                 q = q * ops.cast(scale, q.dtype)  # a smaller tensor than the scores
-            q, k, v = (self._heads(y, grid, grid_to_row) for y in (q, k, v))  # [B, N, T, H]
-        else:
-            q, k, v = self._joined_heads(x, grid, grid_to_row)  # [B, N, T, H]
+            if read_rows is None:
+                q = self._heads(q, grid, grid_to_row)
+            else:
+                q = self._heads(q, (grid[0], -1), None)  # [B, N, Q, H]
+            k = self._heads(self.key(x), grid, grid_to_row)  # [B, N, T, H]
+            v = self._heads(self.value(x), grid, grid_to_row)
 
-        scores = ops.matmul(q, ops.transpose(k, (0, 1, 3, 2)))  # [B, N, T, T]
+        scores = ops.matmul(q, ops.transpose(k, (0, 1, 3, 2)))  # [B, N, Q, T]
         scores = ops.cast(scores, "float32")
         if not training:
             # Where the mask follows at once, TensorFlow fuses both into the product.
             scores = scores * scale
-        unseen = ops.where(attention_mask[:, None], 0.0, UNSEEN)  # [B, 1, 1 or T, T]
+        unseen = ops.where(attention_mask[:, None], 0.0, UNSEEN)  # [B, 1, 1 or Q, T]
         probs = ops.softmax(scores + ops.cast(unseen, "float32"))
         kept = self.drop(ops.cast(probs, self.compute_dtype), training=training)
 
-        mixed = ops.matmul(kept, v)  # [B, N, T, H]
+        mixed = ops.matmul(kept, v)  # [B, N, Q, H]
         if head_gate is not None:
             gate = ops.reshape(ops.cast(head_gate, mixed.dtype), (-1, self.num_heads, 1, 1))
             mixed = mixed * gate
-        mixed = ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (-1, x.shape[-1]))  # [B * T, D]
-        if row_to_grid is not None:
+        mixed = ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (-1, x.shape[-1]))  # [B * Q, D]
+        if row_to_grid is not None and read_rows is None:
             mixed = ops.take(mixed, row_to_grid, axis=0)  # [R, D]
         return {
             "output": self.merge(mixed),
@@ -147,7 +155,7 @@ class SelfAttention(keras.layers.Layer):
         }
 
     def _heads(self, x: Any, grid: tuple[Any, Any], grid_to_row: Any) -> Any:
-        """Lays rows [R, D] out as heads [B, N, T, H]."""
+        """Lays rows [R, D] out as heads [B, N, T, H], with `grid` B, T."""
         if grid_to_row is not None:
             x = ops.take(x, grid_to_row, axis=0)  # [B * T, D]
         x = ops.reshape(x, (*grid, self.num_heads, self.head_size))

@@ -39,10 +39,14 @@ class BertEncoder(keras.layers.Layer):
             if that were the row, and positions count from its first token on; `position_ids`
             give them otherwise.
         taps: None, or a Taps: gates that go in, and inner tensors that come out.
+        read_positions: int [B, Q] or None. The tokens that are read, besides the one that the
+            pooler reads, Q of each sequence and possibly none; None for all. The last block is
+            computed for these alone, which is exact: where the pooler alone is read, two thirds
+            and more of it fall away. (Where taps look inside, all of it is computed.)
 
     Returns:
-        A dict: `sequence_output` [B, T, D], `pooled_output` [B, D] if there is a pooler, and
-        what the taps ask for.
+        A dict: `sequence_output` [B, T, D], or [B, Q, D] of the positions read,
+        `pooled_output` [B, D] if there is a pooler, and what the taps ask for.
 
     Raises:
         ValueError: T is known and above the config's `max_position_embeddings`.
@@ -124,6 +128,7 @@ class BertEncoder(keras.layers.Layer):
         self,
         inputs: Mapping[str, Any],
         taps: Taps | None = None,
+        read_positions: Any = None,
         training: bool | None = None,
     ) -> dict[str, Any]:
         taps = taps or NO_TAPS
@@ -147,6 +152,20 @@ class BertEncoder(keras.layers.Layer):
         def rows(x: Any) -> Any:
             x = ops.reshape(x, (-1,))  # [B * T]
             return x if row_to_grid is None else ops.take(x, row_to_grid, axis=0)  # [R]
+
+        # The cells of the tokens that are read, the pooler's first, and their rows.
+        first = ops.arange(grid[0], dtype="int32") * grid[1]  # [CLS] of every sequence
+        cells = (first + self._pooled_positions(real, same))[:, None]  # [B, 1]
+        read_mask = attention_mask
+        if read_positions is not None:
+            positions = ops.cast(read_positions, "int32")
+            cells = ops.concatenate([cells, first[:, None] + positions], axis=1)  # [B, 1 + Q]
+            if same is not None or self.left_to_right:  # each query has a mask of its own
+                read_mask = ops.reshape(attention_mask, (-1, grid[1]))
+                read_mask = ops.take(read_mask, cells, axis=0)  # [B, 1 + Q, T]
+        read_rows = ops.reshape(cells, (-1,))
+        if grid_to_row is not None:
+            read_rows = ops.take(grid_to_row, read_rows, axis=0)
 
         def on_grid(x: Any) -> Any:
             if row_to_grid is not None:
@@ -178,33 +197,28 @@ class BertEncoder(keras.layers.Layer):
         seen: dict[str, list[Any]] = {name: [] for name in taps.outputs}
         if "hidden_states" in seen:
             seen["hidden_states"].append(on_grid(x))
+        early = read_positions is not None and not seen  # within the last block
         for index, block in enumerate(self.blocks):
-            if self.remat and training and taps is NO_TAPS:
-                x = rematerialized(block, x, attention_mask, grid_to_row, row_to_grid)
-                x = passed(x, index + 1)
-                continue
-            inside = block(
-                x,
-                attention_mask,
-                grid_to_row,
-                row_to_grid,
-                taps.head_gate(index),
-                taps.ffn_gate(index),
-                training=training,
+            last = early and block is self.blocks[-1]
+            given = (
+                read_mask if last else attention_mask,
+                *(grid_to_row, row_to_grid),
+                *(taps.head_gate(index), taps.ffn_gate(index)),
+                read_rows if last else None,
             )
+            if self.remat and training and taps is NO_TAPS:
+                x = passed(rematerialized(block, x, *given), index + 1)
+                continue
+            inside = block(x, *given, training=training)
             x = passed(inside["output"], index + 1)
             for name in seen:
                 seen[name].append(on_grid(x) if name == "hidden_states" else inside[name])
 
-        result = {"sequence_output": on_grid(x)}
+        read = x if early else ops.take(x, read_rows, axis=0)
+        read = ops.reshape(read, (grid[0], -1, self.config.hidden_size))  # [B, 1 + Q, D]
+        result = {"sequence_output": on_grid(x) if read_positions is None else read[:, 1:]}
         if self.pooler is not None:
-            # [CLS] is the first token of every sequence: the grid cells 0, T, 2 T, ...
-            cell = ops.arange(grid[0], dtype="int32") * grid[1]
-            if self.left_to_right:  # It sees nothing there; the last token of its text sees all.
-                text = real if same is None else ops.logical_and(real, same[:, 0])
-                cell = cell + ops.maximum(ops.sum(ops.cast(text, "int32"), axis=1) - 1, 0)
-            cell = cell if grid_to_row is None else ops.take(grid_to_row, cell, axis=0)
-            result["pooled_output"] = self.pooler(ops.take(x, cell, axis=0))  # [B, D]
+            result["pooled_output"] = self.pooler(read[:, 0])  # [B, D]
         return {**result, **{name: tuple(tensors) for name, tensors in seen.items()}}
 
     @property
@@ -234,6 +248,14 @@ class BertEncoder(keras.layers.Layer):
             positions = ops.arange(grid[1])
             mask = ops.logical_and(mask, positions[:, None] >= positions[None, :])
         return mask
+
+    def _pooled_positions(self, real: Any, same: Any) -> Any:
+        """Returns where the pooler reads: 0 for [CLS], or int [B]."""
+        if not self.left_to_right:
+            return 0
+        # [CLS] sees nothing there; the last token of its text sees all.
+        text = real if same is None else ops.logical_and(real, same[:, 0])
+        return ops.maximum(ops.sum(ops.cast(text, "int32"), axis=1) - 1, 0)
 
     def _unpadded(self, real: Any) -> tuple[Any, Any]:
         """Returns the row of each grid cell, int [B * T], and the cell of each row, int [R]."""

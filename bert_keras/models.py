@@ -185,8 +185,13 @@ class EncoderModel(keras.Model):
         self.bilstm = BiLSTM(self.lstm_size, dtype=self.dtype_policy, name="bilstm")
         self.bilstm.build((None, None, width))
 
-    def _encode(self, inputs: Any, taps: Any, training: bool | None) -> tuple[Any, Any, dict]:
-        """What a head reads of each token and of each row, and what the taps asked for."""
+    def _encode(
+        self, inputs: Any, taps: Any, training: bool | None, read_positions: Any = None
+    ) -> tuple[Any, Any, dict]:
+        """What a head reads of each token and of each row, and what the taps asked for.
+
+        `read_positions` are an encoder's; a BiLSTM reads all.
+        """
         pooled: Any = None
         seen: dict[str, Any] = {}
         if "features" in inputs:
@@ -194,7 +199,8 @@ class EncoderModel(keras.Model):
         elif self.feature_layers:
             x, seen = self._features(inputs, taps or NO_TAPS)
         else:
-            seen = self.encoder(inputs, taps=taps, training=training)
+            read = None if self.lstm_size else read_positions
+            seen = self.encoder(inputs, taps=taps, read_positions=read, training=training)
             x, pooled = seen.pop("sequence_output"), seen.pop("pooled_output", None)
         if self.bilstm is None:
             return x, pooled, seen
@@ -243,7 +249,8 @@ class Classifier(_Labelled):
     """
 
     def call(self, inputs: Any, taps: Any = None, training: bool | None = None) -> dict[str, Any]:
-        _, pooled, seen = self._encode(inputs, taps, training)
+        none = inputs["token_ids"][:, :0]  # [CLS] alone is read
+        _, pooled, seen = self._encode(inputs, taps, training, none)
         return {"logits": self.head(pooled, training=training), **seen}
 
 
@@ -294,7 +301,9 @@ class MultipleChoice(EncoderModel):
 
     def call(self, inputs: Any, taps: Any = None, training: bool | None = None) -> dict[str, Any]:
         batch, choices, _ = ops.shape(inputs["token_ids"])
-        _, pooled, seen = self._encode(self._rows(inputs), taps, training)
+        rows = self._rows(inputs)
+        none = rows["token_ids"][:, :0]  # [CLS] alone is read
+        _, pooled, seen = self._encode(rows, taps, training, none)
         scores = self.head(pooled, training=training)  # [B * C, 1]
         return {"logits": ops.reshape(scores, (batch, choices)), **seen}
 
@@ -342,10 +351,11 @@ class Pretrainer(EncoderModel):
     def call(self, inputs: Any, taps: Any = None, training: bool | None = None) -> dict[str, Any]:
         inputs = dict(inputs)
         positions = inputs.pop("masked_positions")
-        sequence, pooled, seen = self._encode(inputs, taps, training)
+        masked, pooled, seen = self._encode(inputs, taps, training, positions)  # [B, P, D]
         table = self.encoder.embeddings.token_embedding
+        every = ops.broadcast_to(ops.arange(ops.shape(positions)[1]), ops.shape(positions))
         return {
-            "masked_lm_logits": self.masked_lm(sequence, positions, table),
+            "masked_lm_logits": self.masked_lm(masked, every, table),
             "next_sentence_logits": self.next_sentence(pooled),
             **seen,
         }

@@ -56,9 +56,10 @@ class TransformerBlock(keras.layers.Layer):
     Call arguments:
         x, attention_mask, grid_to_row, row_to_grid, head_gate: see SelfAttention.
         ffn_gate: float [F] or None; multiplies the activations before W₂.
+        read_rows: see SelfAttention; the feed-forward then runs on these rows alone.
 
     Returns:
-        The dict of SelfAttention, with `output` float [R, D] after the whole block.
+        The dict of SelfAttention, with `output` after the whole block.
     """
 
     def __init__(
@@ -115,11 +116,14 @@ class TransformerBlock(keras.layers.Layer):
         row_to_grid: Any = None,
         head_gate: Any = None,
         ffn_gate: Any = None,
+        read_rows: Any = None,
         training: bool | None = None,
     ) -> dict[str, Any]:
         seen = self.attention(
-            x, attention_mask, grid_to_row, row_to_grid, head_gate, training=training
+            x, attention_mask, grid_to_row, row_to_grid, head_gate, read_rows, training=training
         )
+        if read_rows is not None:
+            x = ops.take(x, read_rows, axis=0)  # [B * Q, D]
         x = self.attention_norm(x + self.attention_drop(seen["output"], training=training))
 
         inner = self.intermediate(x)  # [R, F]

@@ -177,3 +177,26 @@ def test_a_misspelt_tap_is_refused():
         Taps(outputs=("attention_maps",))
     with pytest.raises(TypeError, match="head_gate"):
         Taps(head_gate=1)
+
+
+@pytest.mark.parametrize("unpad", [False, True])
+@pytest.mark.parametrize("left_to_right", [False, True])
+@pytest.mark.parametrize("documents", [False, True])
+def test_positions_read_alone_are_those_of_the_whole(unpad, left_to_right, documents):
+    encoder = BertEncoder(CONFIG, unpad=unpad, left_to_right=left_to_right)
+    x = inputs()
+    if documents:
+        x["document_ids"] = np.minimum(np.arange(T)[None] // 3 + 1, 3) * x["padding_mask"]
+    whole = {name: numpy(value) for name, value in encoder(x).items()}
+    positions = np.array([[0, 3], [1, 1], [2, 0], [3, 2]], "int32") % np.array(LENGTHS)[:, None]
+    gates = Taps(head_gates=np.ones((B, 3, 5), "float32"))
+    looked = Taps(outputs=("attention_scores",))
+    for taps in (None, gates, looked):  # the last computes all, and reads then
+        read = encoder(x, read_positions=positions, taps=taps)
+        want = np.take_along_axis(whole["sequence_output"], positions[..., None], axis=1)
+        np.testing.assert_allclose(numpy(read["sequence_output"]), want, atol=2e-6)
+        np.testing.assert_allclose(numpy(read["pooled_output"]), whole["pooled_output"], atol=2e-6)
+    assert read["attention_scores"][-1].shape == (B, 5, T, T)
+    none = encoder(x, read_positions=positions[:, :0])
+    np.testing.assert_allclose(numpy(none["pooled_output"]), whole["pooled_output"], atol=2e-6)
+    assert none["sequence_output"].shape == (B, 0, 15)
