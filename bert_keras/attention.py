@@ -111,7 +111,8 @@ class SelfAttention(keras.layers.Layer):
         if self._joined is not None and read_rows is None:
             q, k, v = self._joined_heads(x, grid, grid_to_row)  # [B, N, T, H]
         else:
-            q = self.query(x if read_rows is None else ops.take(x, read_rows, axis=0))  # [R or B * Q, D]
+            asking = x if read_rows is None else ops.take(x, read_rows, axis=0)
+            q = self.query(asking)  # [R, D] or [B * Q, D]
             if training:
                 q = q * ops.cast(scale, q.dtype)  # a smaller tensor than the scores
             if read_rows is None:

@@ -153,16 +153,7 @@ class BertEncoder(keras.layers.Layer):
             x = ops.reshape(x, (-1,))  # [B * T]
             return x if row_to_grid is None else ops.take(x, row_to_grid, axis=0)  # [R]
 
-        # The cells of the tokens that are read, the pooler's first, and their rows.
-        first = ops.arange(grid[0], dtype="int32") * grid[1]  # [CLS] of every sequence
-        cells = (first + self._pooled_positions(real, same))[:, None]  # [B, 1]
-        read_mask = attention_mask
-        if read_positions is not None:
-            positions = ops.cast(read_positions, "int32")
-            cells = ops.concatenate([cells, first[:, None] + positions], axis=1)  # [B, 1 + Q]
-            if same is not None or self.left_to_right:  # each query has a mask of its own
-                read_mask = ops.reshape(attention_mask, (-1, grid[1]))
-                read_mask = ops.take(read_mask, cells, axis=0)  # [B, 1 + Q, T]
+        cells = self._read_cells(read_positions, real, same)  # [B, 1 + Q]
         read_rows = ops.reshape(cells, (-1,))
         if grid_to_row is not None:
             read_rows = ops.take(grid_to_row, read_rows, axis=0)
@@ -197,11 +188,11 @@ class BertEncoder(keras.layers.Layer):
         seen: dict[str, list[Any]] = {name: [] for name in taps.outputs}
         if "hidden_states" in seen:
             seen["hidden_states"].append(on_grid(x))
-        early = read_positions is not None and not seen  # within the last block
+        early = read_positions is not None and not seen  # The last block knows what is read.
         for index, block in enumerate(self.blocks):
             last = early and block is self.blocks[-1]
             given = (
-                read_mask if last else attention_mask,
+                _of_queries(attention_mask, cells) if last else attention_mask,
                 *(grid_to_row, row_to_grid),
                 *(taps.head_gate(index), taps.ffn_gate(index)),
                 read_rows if last else None,
@@ -249,13 +240,17 @@ class BertEncoder(keras.layers.Layer):
             mask = ops.logical_and(mask, positions[:, None] >= positions[None, :])
         return mask
 
-    def _pooled_positions(self, real: Any, same: Any) -> Any:
-        """Returns where the pooler reads: 0 for [CLS], or int [B]."""
-        if not self.left_to_right:
-            return 0
-        # [CLS] sees nothing there; the last token of its text sees all.
-        text = real if same is None else ops.logical_and(real, same[:, 0])
-        return ops.maximum(ops.sum(ops.cast(text, "int32"), axis=1) - 1, 0)
+    def _read_cells(self, positions: Any, real: Any, same: Any) -> Any:
+        """Returns the cells of the tokens that are read, int [B, 1 + Q]: the pooler's first."""
+        batch, tokens = ops.shape(real)
+        pooled = ops.zeros((batch,), "int32")  # [CLS]
+        if self.left_to_right:  # It sees nothing there; the last token of its text sees all.
+            text = real if same is None else ops.logical_and(real, same[:, 0])
+            pooled = ops.maximum(ops.sum(ops.cast(text, "int32"), axis=1) - 1, 0)
+        read = pooled[:, None]
+        if positions is not None:
+            read = ops.concatenate([read, ops.cast(positions, "int32")], axis=1)
+        return read + ops.arange(batch, dtype="int32")[:, None] * tokens
 
     def _unpadded(self, real: Any) -> tuple[Any, Any]:
         """Returns the row of each grid cell, int [B * T], and the cell of each row, int [R]."""
@@ -266,3 +261,10 @@ class BertEncoder(keras.layers.Layer):
         grid_to_row = ops.cumsum(ops.cast(carried, "int32")) - 1
         (row_to_grid,) = ops.nonzero(carried)
         return grid_to_row, ops.cast(row_to_grid, "int32")
+
+
+def _of_queries(attention_mask: Any, cells: Any) -> Any:
+    """The mask [B, 1 or T, T] of the queries in these cells [B, Q]: [B, 1 or Q, T]."""
+    if attention_mask.shape[1] == 1:
+        return attention_mask
+    return ops.take(ops.reshape(attention_mask, (-1, ops.shape(attention_mask)[-1])), cells, axis=0)

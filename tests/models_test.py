@@ -98,6 +98,41 @@ def test_taps_pass_through_every_network():
         assert tuple(result["attention_scores"][0].shape) == (B, 5, T, T)
 
 
+@pytest.mark.parametrize("name", ["Classifier", "MultipleChoice", "Pretrainer"])
+def test_what_is_not_read_costs_nothing_and_trains_the_same(name, monkeypatch):
+    """The last block's feed-forward sees the rows read alone; the gradient is the whole's."""
+    make, data = CASES[name]
+    network, x = make(), data()
+    last = network.encoder.blocks[-1].intermediate
+    rows = []
+    call = type(last).call
+    monkeypatch.setattr(
+        type(last),
+        "call",
+        lambda self, y, *a, **kw: (
+            (rows.append(y.shape[0]) if self is last else 0) or call(self, y, *a, **kw)
+        ),
+    )
+    _, sparing = _slopes(network, x, None)
+    _, whole = _slopes(network, x, Taps(outputs=("hidden_states",)))
+    read = {"Classifier": 1, "MultipleChoice": 3, "Pretrainer": 1 + POSITIONS.shape[1]}[name]
+    tokens = x["token_ids"].size
+    assert rows == [B * read, tokens]
+    for one, other in zip(sparing, whole, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5 * max(1, np.abs(other).max()))
+
+
+def _slopes(network, x, taps):
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        result = network(x, taps=taps)
+        logits = [value for name, value in result.items() if name.endswith("logits")]
+        loss = sum(tf.reduce_sum(value * tf.sin(1.0 + value)) for value in logits)
+    slopes = tape.gradient(loss, network.trainable_variables)
+    return loss, [tf.convert_to_tensor(slope).numpy() for slope in slopes]
+
+
 @pytest.mark.parametrize("name", ["Classifier", "Pretrainer"])
 def test_a_lora_network_trains_its_updates_pooler_and_head_alone_and_merges(name):
     make, data = CASES[name]

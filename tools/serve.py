@@ -50,6 +50,14 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "max_batch_tokens", None, "The most tokens in a batch over requests.", 1, **own
     )
+    for pool, what in (("intra", "one operation"), ("inter", "operations side by side")):
+        flags.DEFINE_integer(
+            f"tensorflow_{pool}_op_parallelism",
+            0,
+            f"Threads for {what}; 0 is one for each core.",
+            0,
+            **own,
+        )
     flags.DEFINE_string(
         "monitoring_config_file",
         None,
@@ -128,6 +136,7 @@ def main(FLAGS: flags.FlagValues) -> None:
     # TensorFlow alone is half a million Python objects, which the collector would look through now
     # and then, for 0.3 s in which no request is answered. Models, which go again, come after this.
     gc.freeze()
+    _share_cores(FLAGS.tensorflow_intra_op_parallelism, FLAGS.tensorflow_inter_op_parallelism)
     one = FLAGS.model_config_file is None
     server = ModelServer(
         FLAGS.model_name if one else None,
@@ -166,6 +175,16 @@ def share_arenas() -> None:
     """
     with contextlib.suppress(AttributeError, OSError):  # another C library
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
+
+
+def _share_cores(intra: int, inter: int) -> None:
+    """Sets how many threads TensorFlow has, where not 0; before it runs anything."""
+    from tensorflow.config import threading as pools
+
+    if intra:
+        pools.set_intra_op_parallelism_threads(intra)
+    if inter:
+        pools.set_inter_op_parallelism_threads(inter)
 
 
 def _end(stop: threading.Event) -> None:

@@ -163,6 +163,19 @@ def test_faults_are_told_apart(toy_dir, tmp_path):
     assert "without '/'" in fault(toy_dir, "--model_name=a/b")
 
 
+def test_tensorflow_is_told_of_its_threads(toy_dir, monkeypatch):
+    from tensorflow.config import threading as pools
+
+    told = {}
+    for pool in ("intra", "inter"):
+        name = f"set_{pool}_op_parallelism_threads"
+        monkeypatch.setattr(pools, name, lambda count, pool=pool: told.update({pool: count}))
+    fault(toy_dir, "--port=0", "--rest_api_port=0", "--tensorflow_intra_op_parallelism=1")
+    assert told == {"intra": 1}
+    fault(toy_dir, "--port=0", "--rest_api_port=0", "--tensorflow_inter_op_parallelism=3")
+    assert told == {"intra": 1, "inter": 3}
+
+
 def test_a_fault_is_one_line(tmp_path):
     process = start(tmp_path / "absent")
     out, errors = process.communicate(timeout=120)
