@@ -41,8 +41,8 @@ class BertEncoder(keras.layers.Layer):
         taps: None, or a Taps: gates that go in, and inner tensors that come out.
         read_positions: int [B, Q] or None. The tokens that are read, besides the one that the
             pooler reads, Q of each sequence and possibly none; None for all. The last block is
-            computed for these alone, which is exact: where the pooler alone is read, two thirds
-            and more of it fall away. (Where taps look inside, all of it is computed.)
+            computed for these alone, which is exact: where the pooler alone is read, ten twelfths
+            of its products fall away. (Where taps look inside, all of it is computed.)
 
     Returns:
         A dict: `sequence_output` [B, T, D], or [B, Q, D] of the positions read,
