@@ -131,12 +131,13 @@ def main(FLAGS: flags.FlagValues) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: _end(stop))
     share_arenas()
+    from bert_keras.serving.servable import use_threads
     from bert_keras.serving.server.server import ModelServer
 
     # TensorFlow alone is half a million Python objects, which the collector would look through now
     # and then, for 0.3 s in which no request is answered. Models, which go again, come after this.
     gc.freeze()
-    _share_cores(FLAGS.tensorflow_intra_op_parallelism, FLAGS.tensorflow_inter_op_parallelism)
+    use_threads(FLAGS.tensorflow_intra_op_parallelism, FLAGS.tensorflow_inter_op_parallelism)
     one = FLAGS.model_config_file is None
     server = ModelServer(
         FLAGS.model_name if one else None,
@@ -175,16 +176,6 @@ def share_arenas() -> None:
     """
     with contextlib.suppress(AttributeError, OSError):  # another C library
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
-
-
-def _share_cores(intra: int, inter: int) -> None:
-    """Sets how many threads TensorFlow has, where not 0; before it runs anything."""
-    from tensorflow.config import threading as pools
-
-    if intra:
-        pools.set_intra_op_parallelism_threads(intra)
-    if inter:
-        pools.set_inter_op_parallelism_threads(inter)
 
 
 def _end(stop: threading.Event) -> None:

@@ -180,6 +180,19 @@ def _check_input(name: str, value: np.ndarray, info: meta_graph_pb2.TensorInfo) 
         raise status.invalid(f"input {name} expects shape {shape} but got {list(value.shape)}")
 
 
+def use_threads(intra: int, inter: int) -> None:
+    """Sets how many threads TensorFlow has, before it runs anything; 0 leaves its default.
+
+    Args:
+        intra: for one operation.
+        inter: for operations side by side.
+    """
+    if intra:
+        tf.config.threading.set_intra_op_parallelism_threads(intra)
+    if inter:
+        tf.config.threading.set_inter_op_parallelism_threads(inter)
+
+
 def _rows(inputs: Mapping[str, np.ndarray]) -> int:
     return max((value.shape[0] for value in inputs.values() if value.ndim), default=0)
 
