@@ -22,7 +22,7 @@ class SelfAttention(keras.layers.Layer):
     Vaswani et al., 2017, section 3.2: https://arxiv.org/abs/1706.03762
 
     Shapes: B batch, T tokens, D hidden size, N heads, H = D // N, R rows carried (B * T, or
-    the real tokens alone), Q queries of each sequence: T, or those of the rows read. The four
+    the real tokens alone), Q queries of each sequence: T, or those of the rows that ask. The four
     products work on rows of one [R, D] matrix, because TensorFlow fuses a product with its bias
     (and GELU) in two dimensions only; the tokens meet on the [B, T] grid.
 
@@ -40,11 +40,11 @@ class SelfAttention(keras.layers.Layer):
             grid cell (any row for padding, which no query sees).
         row_to_grid: int [R] or None. The grid cell of each row.
         head_gate: float [N] or [B, N] or None; multiplies each head's output.
-        read_rows: int [B * Q] or None. The rows whose output is asked for, Q of each sequence; only
-            these ask, all answer. None for all rows.
+        asking: float [B * Q, D] or None. The rows of `x` whose output is asked for, Q of each
+            sequence: only these ask, all answer. None for all rows.
 
     Returns:
-        A dict: `output` float [R, D], or [B * Q, D] of the rows read, `attention_scores` float32
+        A dict: `output` float [R, D], or [B * Q, D] of those that ask, `attention_scores` float32
         [B, N, Q, T] (the probabilities, before dropout), `queries` [B, N, Q, H], and `keys`,
         `values` [B, N, T, H]. Rows of padded tokens are computed but mean nothing.
     """
@@ -103,22 +103,21 @@ class SelfAttention(keras.layers.Layer):
         grid_to_row: Any = None,
         row_to_grid: Any = None,
         head_gate: Any = None,
-        read_rows: Any = None,
+        asking: Any = None,
         training: bool | None = None,
     ) -> dict[str, Any]:
         grid = ops.shape(attention_mask)[0], ops.shape(attention_mask)[-1]  # B, T
         scale = 1 / math.sqrt(self.head_size)
-        if self._joined is not None and read_rows is None:
+        queries = grid, grid_to_row
+        if asking is not None:
+            queries, row_to_grid = ((grid[0], -1), None), None
+        if self._joined is not None and asking is None:
             q, k, v = self._joined_heads(x, grid, grid_to_row)  # [B, N, T, H]
         else:
-            asking = x if read_rows is None else ops.take(x, read_rows, axis=0)
-            q = self.query(asking)  # [R, D] or [B * Q, D]
+            q = self.query(x if asking is None else asking)  # [R, D] or [B * Q, D]
             if training:
                 q = q * ops.cast(scale, q.dtype)  # a smaller tensor than the scores
-            if read_rows is None:
-                q = self._heads(q, grid, grid_to_row)
-            else:
-                q = self._heads(q, (grid[0], -1), None)  # [B, N, Q, H]
+            q = self._heads(q, *queries)  # [B, N, Q, H]
             k = self._heads(self.key(x), grid, grid_to_row)  # [B, N, T, H]
             v = self._heads(self.value(x), grid, grid_to_row)
 
@@ -136,7 +135,7 @@ class SelfAttention(keras.layers.Layer):
             gate = ops.reshape(ops.cast(head_gate, mixed.dtype), (-1, self.num_heads, 1, 1))
             mixed = mixed * gate
         mixed = ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (-1, x.shape[-1]))  # [B * Q, D]
-        if row_to_grid is not None and read_rows is None:
+        if row_to_grid is not None:
             mixed = ops.take(mixed, row_to_grid, axis=0)  # [R, D]
         return {
             "output": self.merge(mixed),

@@ -33,7 +33,8 @@ class MaskedLMHead(keras.layers.Layer):
 
     Call arguments:
         sequence_output: float [B, T, D].
-        masked_positions: int [B, P]; positions that are padding give logits to be ignored.
+        masked_positions: int [B, P]; positions that are padding give logits to be ignored. None
+            where `sequence_output` is of the masked positions alone, P = T.
         token_embedding: float [V, E], tied.
 
     Returns:
@@ -72,10 +73,12 @@ class MaskedLMHead(keras.layers.Layer):
 
     def call(self, sequence_output: Any, masked_positions: Any, token_embedding: Any) -> Any:
         batch, tokens, hidden = ops.shape(sequence_output)
-        predictions = ops.shape(masked_positions)[1]  # P
-        row_starts = ops.arange(batch, dtype="int32")[:, None] * tokens
-        cells = ops.reshape(ops.cast(masked_positions, "int32") + row_starts, (-1,))  # [B * P]
-        x = ops.take(ops.reshape(sequence_output, (-1, hidden)), cells, axis=0)  # [B * P, D]
+        x, predictions = ops.reshape(sequence_output, (-1, hidden)), tokens
+        if masked_positions is not None:
+            predictions = ops.shape(masked_positions)[1]  # P
+            row_starts = ops.arange(batch, dtype="int32")[:, None] * tokens
+            cells = ops.reshape(ops.cast(masked_positions, "int32") + row_starts, (-1,))  # [B * P]
+            x = ops.take(x, cells, axis=0)  # [B * P, D]
 
         x = self.norm(ACTIVATIONS[self.activation](self.dense(x)))  # [B * P, E]
         decoder = ops.transpose(ops.cast(token_embedding, x.dtype))  # [E, V]

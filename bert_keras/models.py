@@ -209,6 +209,12 @@ class EncoderModel(keras.Model):
         real = ops.ones_like(inputs["token_ids"]) if real is None else real
         return *self.bilstm(x, real, training=training), seen
 
+    def _pool(self, inputs: Any, taps: Any, training: bool | None) -> tuple[Any, dict]:
+        """The same without the tokens, none of which is read but the pooler's."""
+        none = inputs["token_ids"][:, :0]  # [B, 0]
+        _, pooled, seen = self._encode(inputs, taps, training, none)
+        return pooled, seen
+
     def _features(self, inputs: Any, taps: Taps) -> tuple[Any, dict[str, Any]]:
         """Returns `features`, and what the taps asked for."""
         outputs = (*taps.outputs, "hidden_states")
@@ -249,8 +255,7 @@ class Classifier(_Labelled):
     """
 
     def call(self, inputs: Any, taps: Any = None, training: bool | None = None) -> dict[str, Any]:
-        none = inputs["token_ids"][:, :0]  # [CLS] alone is read
-        _, pooled, seen = self._encode(inputs, taps, training, none)
+        pooled, seen = self._pool(inputs, taps, training)
         return {"logits": self.head(pooled, training=training), **seen}
 
 
@@ -301,9 +306,7 @@ class MultipleChoice(EncoderModel):
 
     def call(self, inputs: Any, taps: Any = None, training: bool | None = None) -> dict[str, Any]:
         batch, choices, _ = ops.shape(inputs["token_ids"])
-        rows = self._rows(inputs)
-        none = rows["token_ids"][:, :0]  # [CLS] alone is read
-        _, pooled, seen = self._encode(rows, taps, training, none)
+        pooled, seen = self._pool(self._rows(inputs), taps, training)
         scores = self.head(pooled, training=training)  # [B * C, 1]
         return {"logits": ops.reshape(scores, (batch, choices)), **seen}
 
@@ -353,9 +356,8 @@ class Pretrainer(EncoderModel):
         positions = inputs.pop("masked_positions")
         masked, pooled, seen = self._encode(inputs, taps, training, positions)  # [B, P, D]
         table = self.encoder.embeddings.token_embedding
-        every = ops.broadcast_to(ops.arange(ops.shape(positions)[1]), ops.shape(positions))
         return {
-            "masked_lm_logits": self.masked_lm(masked, every, table),
+            "masked_lm_logits": self.masked_lm(masked, None, table),
             "next_sentence_logits": self.next_sentence(pooled),
             **seen,
         }

@@ -56,10 +56,11 @@ class TransformerBlock(keras.layers.Layer):
     Call arguments:
         x, attention_mask, grid_to_row, row_to_grid, head_gate: see SelfAttention.
         ffn_gate: float [F] or None; multiplies the activations before W₂.
-        read_rows: see SelfAttention; the feed-forward then runs on these rows alone.
+        read_rows: int [B * Q] or None. The rows whose output is asked for, Q of each sequence;
+            queries and feed-forward are of these alone. None for all rows.
 
     Returns:
-        The dict of SelfAttention, with `output` after the whole block.
+        The dict of SelfAttention, with `output` [R, D] or [B * Q, D] after the whole block.
     """
 
     def __init__(
@@ -119,11 +120,11 @@ class TransformerBlock(keras.layers.Layer):
         read_rows: Any = None,
         training: bool | None = None,
     ) -> dict[str, Any]:
+        asking = None if read_rows is None else ops.take(x, read_rows, axis=0)  # [B * Q, D]
         seen = self.attention(
-            x, attention_mask, grid_to_row, row_to_grid, head_gate, read_rows, training=training
+            x, attention_mask, grid_to_row, row_to_grid, head_gate, asking, training=training
         )
-        if read_rows is not None:
-            x = ops.take(x, read_rows, axis=0)  # [B * Q, D]
+        x = x if asking is None else asking
         x = self.attention_norm(x + self.attention_drop(seen["output"], training=training))
 
         inner = self.intermediate(x)  # [R, F]
